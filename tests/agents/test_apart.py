@@ -1,8 +1,6 @@
 """Guardrails in processes of their own: what goes there, and what comes back."""
 
 import asyncio
-import pickle
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +12,31 @@ from support.waiting import wait_until
 from voicebus import GuardrailFunctionOutput, RealtimeAgent, RunContextWrapper
 from voicebus.agents.apart import call_apart
 from voicebus.errors import ToolProcessError
-from voicebus.runtime.processes import Job, ProcessPool, Said
-
-
-class Here(ProcessPool):
-    """The pool's side of a process, in this one."""
-
-    async def run(self, job: Job, argument: Any, said: Said) -> Any:
-        done = await asyncio.to_thread(job, pickle.loads(pickle.dumps(argument)), said)
-        return pickle.loads(pickle.dumps(done))
-
-
-@pytest.fixture(params=[ProcessPool, Here])
-async def pool(request: pytest.FixtureRequest) -> AsyncIterator[ProcessPool]:
-    pool: ProcessPool = request.param(1)
-    yield pool
-    pool.close()
+from voicebus.runtime.processes import ProcessPool
 
 
 async def ask(pool: ProcessPool, function: Any, agent: Any = None, text: str = "text") -> Any:
     return await call_apart(pool, function, RunContextWrapper({"a": 1}), agent, text)
 
 
-async def test_a_guardrail_is_asked_with_context_text_and_an_agent_of_that_name(pool: ProcessPool) -> None:
-    await pool.prepare([judges.tell])
-    assert await ask(pool, judges.tell, RealtimeAgent("ada")) == GuardrailFunctionOutput(
+async def test_a_guardrail_is_asked_with_context_text_and_an_agent_of_that_name(either_pool: ProcessPool) -> None:
+    await either_pool.prepare([judges.tell])
+    assert await ask(either_pool, judges.tell, RealtimeAgent("ada")) == GuardrailFunctionOutput(
         [{"a": 1}, "ada", "text"], False
     )
-    assert await ask(pool, judges.tell_later) == GuardrailFunctionOutput([{"a": 1}, None, "text"], False)
+    assert await ask(either_pool, judges.tell_later) == GuardrailFunctionOutput([{"a": 1}, None, "text"], False)
 
 
-async def test_what_was_made_a_guardrail_is_found_under_its_name(pool: ProcessPool) -> None:
-    assert isinstance(await ask(pool, judges.in_a_process.guardrail_function), GuardrailFunctionOutput)
+async def test_what_was_made_a_guardrail_is_found_under_its_name(either_pool: ProcessPool) -> None:
+    assert isinstance(await ask(either_pool, judges.in_a_process.guardrail_function), GuardrailFunctionOutput)
 
 
-async def test_what_is_no_function_over_there_is_told_so(pool: ProcessPool) -> None:
+async def test_what_is_no_function_over_there_is_told_so(either_pool: ProcessPool) -> None:
     def lost() -> None: ...
 
     lost.__module__, lost.__qualname__ = judges.__name__, "NO_FUNCTION"
     with pytest.raises(ToolProcessError, match=r"judges\.NO_FUNCTION is no function there"):
-        await ask(pool, lost)
+        await ask(either_pool, lost)
 
 
 async def test_a_process_that_takes_longer_to_import_a_module_than_a_check_may_takes_the_next_one(

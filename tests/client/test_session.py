@@ -130,6 +130,17 @@ async def test_playback_that_is_reported_decides_what_was_heard(gateway: Gateway
         assert spoken is not None
         assert spoken["truncated"] is True
         assert 0 < len(spoken["heard_text"]) < len(spoken["text"]) / 2
+        assert tracker.get_state()["current_item_id"] is None, "it was told of the interruption"
+        tracker.on_play_ms("next", 0, 5)
+    assert tracker.get_state()["current_item_id"] is None, "and that its session has ended"
+
+
+async def test_a_tracker_counts_in_the_format_that_the_session_is_spoken_in(gateway: Gateway) -> None:
+    tracker = RealtimePlaybackTracker()
+    tracker.set_audio_format("g711_ulaw")
+    async with voicebus.connect(url(gateway.port), playback_tracker=tracker):
+        tracker.on_play_bytes("item", 0, bytes(4800))
+        assert tracker.get_state()["elapsed_ms"] == 100
 
 
 async def test_a_cut_connection_is_opened_again_and_nothing_is_missing(

@@ -1,5 +1,6 @@
 """Whether a call may run: approvals, conditions, guardrails, refusals (parity 87-90, 2.10, 2.15-2.18, 2.41)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,6 +261,37 @@ def test_a_call_that_a_person_approves_runs_although_all_further_ones_are_forbid
     assert [dispatch.call_id for dispatch in talk.of(DispatchTool)] == ["call_2"]
     talk.calls(call="call_3")
     assert was_refused(talk, DEFAULT, "call_3")
+
+
+def test_a_call_that_waits_is_refused_with_the_words_for_all_further_ones_unless_it_gets_its_own() -> None:
+    talk = asking()
+    talk.calls(call="call_2")
+    talk.calls(call="call_3")
+    talk.put(Reject("call_1", always=True, message="Never."))
+    talk.put(Reject("call_2"))
+    assert was_refused(talk, "Never.", "call_2")
+    talk.put(Reject("call_3", message="Not now."))
+    assert was_refused(talk, "Not now.", "call_3")
+
+
+@pytest.mark.parametrize(
+    ("description", "others", "asked"),
+    [("The weather.", "The weather.", False), ("The weather.", "Change it.", True), ("", "", True)],
+)
+def test_what_a_person_allowed_one_agents_tool_is_not_allowed_another_tool_of_that_name(
+    description: str, others: str, asked: bool
+) -> None:
+    first, other = (replace(tool(approval=Approval.ALWAYS), description=words) for words in (description, others))
+    talk = Talk(agent(tools=[first])).asked()
+    talk.calls()
+    talk.put(Approve("call_1", always=True))
+    talk.result("sunny")
+    talk.ends()
+    talk.put(UpdateAgent(agent("second", tools=[other])))
+    talk.begins("resp_2")
+    talk.calls(call="call_2", response="resp_2")
+    assert bool(talk.of(DispatchTool, talk.last)) is not asked
+    assert len(talk.records(EventType.TOOL_APPROVAL_REQUIRED)) == 1 + asked
 
 
 def test_what_a_person_forbade_does_not_run_for_another_agent_either() -> None:

@@ -13,7 +13,7 @@ from voicebus.contracts.tools import Outcome
 from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.config import Approval
-from voicebus.engine.inputs import Approve, CommitAudio, Interrupt, LinkOpened, SendMessage
+from voicebus.engine.inputs import Approve, CommitAudio, Interrupt, LinkOpened, SendMessage, UpdateAgent
 from voicebus.engine.keeping import ITEM, TOLD, WORK, Kept, read_items, read_work
 from voicebus.engine.outputs import (
     CommitSettled,
@@ -207,6 +207,13 @@ def test_what_a_person_has_decided_for_good_holds_for_the_next_owner() -> None:
     after.begins("resp_2")
     after.calls(call="call_1", response="resp_2")
     assert [call.call_id for call in after.of(DispatchTool)] == ["call_1"]
+    after.result(call="call_1")
+    after.ends("resp_2")
+    other = replace(tool(approval=Approval.ALWAYS), description="Change the weather.")
+    after.put(UpdateAgent(agent("other", tools=[other])))
+    after.begins("resp_3")
+    after.calls(call="call_2", response="resp_3")
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_1"], "it is another agent's other tool"
 
 
 def test_a_handoff_that_was_being_made_is_made_by_the_next_owner() -> None:

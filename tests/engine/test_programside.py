@@ -344,3 +344,26 @@ def test_the_idle_time_out_tells_its_times() -> None:
     assert talk.emitted("input_audio_timeout_triggered") == [
         {"item_id": "u", "audio_start_ms": 10, "audio_end_ms": 6010}
     ]
+
+
+@pytest.mark.parametrize("event_id", ["", "mine_1"])
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("conversation.item.delete", "item_delete_invalid_item_id", "There is no such item."),
+        ("conversation.item.retrieve", "item_retrieve_invalid_item_id", "There is no such item."),
+        ("conversation.item.truncate", "", "Audio content is already shorter than 500ms"),
+    ],
+)
+def test_what_the_program_asked_for_in_vain_it_is_told_and_what_the_session_did_is_not(
+    kind: str, code: str, message: str, event_id: str
+) -> None:
+    talk = Talk().live()
+    error = {"type": "invalid_request_error", "code": code or None, "message": message, "event_id": event_id or None}
+    talk.model("error", error=error)
+    assert not talk.errors(), "a race of the session's own"
+    raw(talk, kind, item_id="gone")
+    talk.model("error", error=error)
+    assert talk.errors() == [code or "invalid_request_error"]
+    talk.model("error", error={**error, "event_id": talk.sent("session.update")[0]["event_id"]})
+    assert len(talk.errors()) == 1

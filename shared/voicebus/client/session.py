@@ -13,7 +13,7 @@ from voicebus.agents.error_details import RealtimeErrorDetails
 from voicebus.agents.events import RealtimeError, RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem
 from voicebus.agents.local.broadcast import Broadcast
-from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.agents.models.playback import RealtimePlaybackTracker, format_name
 from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.client.creating import create_session
 from voicebus.client.dialling import CONNECT_TIMEOUT_S
@@ -149,7 +149,8 @@ class GatewaySession:
         """End the conversation, or leave it where it is only observed; loops over events end. May be called often."""
         self._entered = self._closed = True
         if self._tracker is not None:
-            self._tracker.unbind()
+            self._tracker.end()
+            self._tracker = None
         if self._reporter is not None:
             self._reporter.cancel()
         reader = self._reader
@@ -332,7 +333,11 @@ class GatewaySession:
             self._answered(self._answers[command], event)
             return
         made = self._showing.show(event)
-        if kind == "history_updated":
+        if self._tracker is not None and kind in ("session_started", "session_resumed"):
+            self._tracker.set_audio_format(format_name(event["audio"]["output"]))
+        elif self._tracker is not None and kind == "audio_interrupted":
+            self._tracker.start_over()
+        elif kind == "history_updated":
             self._greeted.set()
         elif kind == "session_ended":
             self.end_reason = str(event.get("reason"))

@@ -3,7 +3,8 @@
 1. A call without approval and guardrails runs at once. Else the author's side is asked (`VetCall`): for the tool's
    condition, its policy, its input guardrails. A tool that always needs approval and has no guardrails asks a person
    straight away.
-2. A person's word counts once, for the call that waits; `always` makes it the tool's, by name, for the session. It is
+2. A person's word counts once, for the call that waits; `always` makes it the tool's for the session. An approval is
+   of this agent's tool and of those of other agents that are the same one, a refusal of every tool of that name. It is
    looked up when a call comes, and again when the author's side has answered: it may have been given meanwhile. A call
    that was approved stays approved.
 3. A person may take as long as `approval_timeout_ms` says; after that the call is refused. Where it says nothing, as
@@ -18,7 +19,7 @@ from typing import Final, Literal
 
 from voicebus.contracts.journal import DecidedBy, EventType
 from voicebus.engine.calls import Call, Stage
-from voicebus.engine.config import Approval, HostedToolSpec
+from voicebus.engine.config import Approval, HandoffSpec, HostedToolSpec, ToolSpec
 from voicebus.engine.inputs import Approve, CallVetted, Reject
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import VetCall
@@ -29,15 +30,31 @@ CALL_TIMER: Final = "call:"
 # The author's side has callbacks of its own with limits of their own; this bounds them together (s).
 _VETTING_TIMEOUT: Final = 30.0
 
+Spec = ToolSpec | HandoffSpec | HostedToolSpec
+
 Refusal = Literal["rejected", "guardrail", "unknown_tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sticky:
-    """What a person has decided for all further calls of a tool."""
+    """What a person has decided for all further calls of a tool; `agent`: None where nobody knows whose it was."""
 
     approved: bool
     message: str | None = None
+    agent: str | None = None
+    spec: Spec | None = None
+
+    def is_about(self, call: Call) -> bool:
+        if not self.approved or self.agent in (None, call.response.agent.name):
+            return True
+        return _what(self.spec) is not None and _what(self.spec) == _what(call.spec)
+
+
+def _what(spec: Spec | None) -> object:
+    """What makes a tool the one that a person has decided about, whichever agent has it; None where nothing does."""
+    if not isinstance(spec, ToolSpec):
+        return spec
+    return (spec.description, spec.parameters, spec.queue, spec.local) if spec.description else None
 
 
 class Approvals:
@@ -52,11 +69,12 @@ class Approvals:
         self._out = out
         self._run = run
         self._refuse = refuse
-        self._sticky: dict[str, _Sticky] = {}
+        # By the tool's name; of several that are about a call the first counts.
+        self._sticky: dict[str, list[_Sticky]] = {}
 
     def enter(self, call: Call) -> None:
         """The model has made this call."""
-        sticky = self._sticky.get(call.name)
+        sticky = self._decision(call)
         if sticky is not None:
             self._decided(call, sticky)
         elif call.vetted or call.approval is Approval.ASK:
@@ -72,14 +90,20 @@ class Approvals:
         if call.approval_timeout_ms is not None:
             self._out.set_timer(CALL_TIMER + call.id, max(0, call.approval_timeout_ms - passed_ms) / 1000)
 
-    def remember(self, tool: str, *, approved: bool, message: str | None) -> None:
-        """A person has decided for all further calls of a tool."""
-        self._sticky[tool] = _Sticky(approved, message)
+    def remember(
+        self, tool: str, *, approved: bool, message: str | None, agent: str | None, spec: Spec | None = None
+    ) -> None:
+        """A person has decided for all further calls of a tool of this agent; None where nobody knows whose it was."""
+        others = [one for one in self._sticky.get(tool, ()) if one.agent not in (None, agent)]
+        self._sticky[tool] = [_Sticky(approved, message, agent, spec), *others]
+
+    def _decision(self, call: Call) -> _Sticky | None:
+        return next((one for one in self._sticky.get(call.name, ()) if one.is_about(call)), None)
 
     def vetted(self, call: Call, answer: CallVetted) -> None:
         """The author's side has answered."""
         self._out.cancel_timer(CALL_TIMER + call.id)
-        sticky = self._sticky.get(call.name)
+        sticky = self._decision(call)
         if answer.decision == "reject":
             self._refuse(call, answer.message, answer.kind)
         elif sticky is not None and not sticky.approved and not call.approved:
@@ -107,15 +131,19 @@ class Approvals:
         self._heard(call)
         self._record(call, approved=True, always=word.always, message=None, by=word.by)
         if word.always:
-            self.remember(call.name, approved=True, message=None)
+            self.remember(call.name, approved=True, message=None, agent=call.response.agent.name, spec=call.spec)
         self._decided(call, _Sticky(approved=True))
 
     def reject(self, call: Call, word: Reject) -> None:
         self._heard(call)
         self._record(call, approved=False, always=word.always, message=word.message, by=word.by)
         if word.always:
-            self.remember(call.name, approved=False, message=word.message)
-        self._refuse(call, word.message, "rejected")
+            self.remember(
+                call.name, approved=False, message=word.message, agent=call.response.agent.name, spec=call.spec
+            )
+        sticky = self._decision(call)
+        known = sticky.message if sticky is not None and not sticky.approved else None
+        self._refuse(call, known if word.message is None else word.message, "rejected")
 
     def _heard(self, call: Call) -> None:
         self._out.cancel_timer(CALL_TIMER + call.id)

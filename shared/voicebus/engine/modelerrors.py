@@ -11,18 +11,19 @@ from voicebus.engine.turns import ALREADY_ACTIVE
 
 Event = Mapping[str, Any]
 
-# Errors that only tell of a race (protocol 10.6).
-_BENIGN: Final = frozenset(
-    {
-        "response_cancel_not_active",
-        ALREADY_ACTIVE,
-        "item_truncate_invalid_item_id",
-        "item_delete_invalid_item_id",
-        "item_retrieve_invalid_item_id",
-        "item_create_duplicate_item_id",
-    }
-)
+_TRUNCATE: Final = "conversation.item.truncate"
+# Errors that only tell of a race (protocol 10.6), and the event that each is about.
+_BENIGN: Final[Mapping[str, str]] = {
+    "response_cancel_not_active": "response.cancel",
+    ALREADY_ACTIVE: "response.create",
+    "item_truncate_invalid_item_id": _TRUNCATE,
+    "item_delete_invalid_item_id": "conversation.item.delete",
+    "item_retrieve_invalid_item_id": "conversation.item.retrieve",
+    "item_create_duplicate_item_id": "conversation.item.create",
+}
 _BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
+RACES: Final = frozenset(_BENIGN.values())
+"""Events whose refusal tells of nothing but a race, unless the program has sent such a one itself."""
 
 
 class ModelErrors:
@@ -98,7 +99,8 @@ class ModelErrors:
         return not self._p.out.is_own(wire.text(error, "event_id"))
 
     def _is_benign(self, error: Event) -> bool:
-        code, message = wire.text(error, "code"), wire.text(error, "message")
+        code, message, event_id = (wire.text(error, name) for name in ("code", "message", "event_id"))
         if code == "input_audio_buffer_commit_empty":
             return self._p.settings.turn_detection is not None
-        return code in _BENIGN or any(text in message for text in _BENIGN_TEXTS)
+        about = _BENIGN.get(code) or (_TRUNCATE if any(text in message for text in _BENIGN_TEXTS) else None)
+        return about is not None and (self._p.out.is_own(event_id) or about not in self._p.asked_raw)

@@ -1,7 +1,7 @@
 """The parts of one session, put together: who knows whom. Decides nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.engine import wire
@@ -64,6 +64,8 @@ class Parts:
     rewriter: Rewriter
     overruling: Overruling
     face: ClientFace | None
+    asked_raw: set[str] = field(default_factory=set)
+    """Kinds of events that the program has sent itself: errors about them are its to know."""
 
     @property
     def is_idle(self) -> bool:

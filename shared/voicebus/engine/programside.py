@@ -20,6 +20,7 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
 )
+from voicebus.engine.modelerrors import RACES
 from voicebus.engine.outputs import HoldSound
 from voicebus.engine.parts import Parts
 
@@ -92,6 +93,8 @@ class ProgramSide:
                     message = "Too many responses are waiting to be created; wait until one is done."
                     p.out.error("too_many_pending_responses", message, "client")
             case kind:
+                if kind in RACES:
+                    p.asked_raw.add(kind)
                 self._note(kind, event)
                 p.out.pass_on(p.inputs.outgoing(event))
 

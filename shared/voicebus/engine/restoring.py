@@ -80,7 +80,15 @@ def _calls(p: Parts, kept: Kept, agents: Mapping[str, AgentSpec]) -> None:
     events = {str(event["call_id"]): event for event in kept.calls if "arguments" in event}
     for event in kept.calls:
         if event["type"] == EventType.TOOL_APPROVAL_DECIDED and event.get("always") and event.get("tool"):
-            p.calls.approvals.remember(event["tool"], approved=event["approved"], message=event.get("message"))
+            tool, whose = event["tool"], events.get(event["call_id"], {}).get("agent")
+            known = agents.get(whose or "")
+            p.calls.approvals.remember(
+                tool,
+                approved=event["approved"],
+                message=event.get("message"),
+                agent=whose,
+                spec=None if known is None else known.function(tool),
+            )
         elif "arguments" in event:
             p.calls.known.meet(event["call_id"], "function", event["tool"], event["arguments"])
     own = p.settings.agent

@@ -204,6 +204,7 @@ async def test_a_tracker_reports_to_the_session_while_it_drives_the_model() -> N
         await link.close()
         await again.close()
         await model.detach()
+        assert tracker.get_state()["current_item_id"] is None, "nothing is played any more"
         tracker.on_play_ms("j", 0, 5)
         assert len(port.fed) == 2
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -724,8 +725,38 @@ async def test_a_tracker_tells_exactly_what_was_heard() -> None:
     tracker.on_play_ms("item_1", 0, 5)  # nobody listens any more
 
 
+class OfAPlayer(RealtimePlaybackTracker):
+    """Hears of its session; `raising`: and fails at that."""
+
+    def __init__(self, *, raising: bool = False) -> None:
+        super().__init__()
+        self.formats: list[object] = []
+        self._raising = raising
+
+    def set_audio_format(self, format: str | Mapping[str, Any]) -> None:  # noqa: A002 - its public name
+        self.formats.append(format)
+        super().set_audio_format(format)
+
+    def on_interrupted(self) -> None:
+        super().on_interrupted()
+        if self._raising:
+            raise ValueError("no player")
+
+
+@pytest.mark.parametrize("raising", [False, True])
+async def test_a_tracker_starts_over_with_the_end_of_its_model(raising: bool) -> None:
+    tracker = OfAPlayer(raising=raising)
+    async with model_server() as server:
+        model, ear = await connected(server, playback_tracker=tracker)
+        await server.say(created(1), audio(bytes(SECOND)))
+        await ear.hears("audio")
+        tracker.on_play_ms("item_1", 0, 5)
+        await model.close()
+    assert tracker.get_state()["current_item_id"] is None
+
+
 async def test_a_tracker_counts_in_the_format_of_the_session() -> None:
-    tracker = RealtimePlaybackTracker()
+    tracker = OfAPlayer()
     async with model_server() as server:
         model, ear = await connected(
             server, playback_tracker=tracker, initial_model_settings={"output_audio_format": "g711_ulaw"}
@@ -740,6 +771,7 @@ async def test_a_tracker_counts_in_the_format_of_the_session() -> None:
         await server.hears("session.update", 3)
         tracker.on_play_bytes("item_2", 0, bytes(4800))
         assert tracker.get_state()["elapsed_ms"] == 100
+        assert tracker.formats == ["g711_ulaw", "pcm16"]
         await model.close()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -22,27 +21,12 @@ from voicebus.agents.tools.isolated import run_isolated
 from voicebus.contracts.tools import Outcome
 from voicebus.errors import ToolProcessError
 from voicebus.runtime import processes
-from voicebus.runtime.processes import Job, ProcessPool, Said
+from voicebus.runtime.processes import ProcessPool
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ProcessPool]:
     pool = ProcessPool(2)
-    yield pool
-    pool.close()
-
-
-class Here(ProcessPool):
-    """The pool's side of a process, in this one: what a job does there is done here, after a copy as on the way."""
-
-    async def run(self, job: Job, argument: Any, said: Said) -> Any:
-        done = await asyncio.to_thread(job, pickle.loads(pickle.dumps(argument)), said)
-        return pickle.loads(pickle.dumps(done))
-
-
-@pytest.fixture(params=[ProcessPool, Here])
-async def either(request: pytest.FixtureRequest) -> AsyncIterator[ProcessPool]:
-    pool: ProcessPool = request.param(1)
     yield pool
     pool.close()
 
@@ -263,28 +247,28 @@ def module_function() -> None:
     """Do nothing."""
 
 
-async def test_fields_of_the_context_come_and_go(either: ProcessPool) -> None:
+async def test_fields_of_the_context_come_and_go(either_pool: ProcessPool) -> None:
     kept: dict[str, Any] = {"a": 1, "b": [1]}
-    outcome = await run(either, computing.forget, '{"field": "a"}', context=kept)
+    outcome = await run(either_pool, computing.forget, '{"field": "a"}', context=kept)
     assert (outcome.output, kept) == ("2", {"b": [1], "forgot": "a"})
     stay = Stay(name="Ann", nights=2)
-    assert (await run(either, computing.extend, '{"nights": 3}', context=stay)).output == "c1 5"
+    assert (await run(either_pool, computing.extend, '{"nights": 3}', context=stay)).output == "c1 5"
     assert stay.nights == 5
-    assert (await run(either, computing.later, '{"number": 1}')).output == "2"
+    assert (await run(either_pool, computing.later, '{"number": 1}')).output == "2"
 
 
-async def test_a_tool_without_memory_left_says_what_its_limit_is(either: ProcessPool) -> None:
-    outcome = await run(either, computing.exhaust)
+async def test_a_tool_without_memory_left_says_what_its_limit_is(either_pool: ProcessPool) -> None:
+    outcome = await run(either_pool, computing.exhaust)
     assert outcome.error is not None
     assert (outcome.error.kind, outcome.error.message) == (
         "memory_limit", "it needed more memory than its limit of 1024 MB"
     )  # fmt: skip
 
 
-async def test_what_is_no_function_over_there_is_told_so(either: ProcessPool) -> None:
+async def test_what_is_no_function_over_there_is_told_so(either_pool: ProcessPool) -> None:
     def missing() -> None: ...
 
     missing.__module__, missing.__qualname__ = computing.__name__, "NO_FUNCTION"
     context = ToolContext(None, tool_name="t", tool_call_id="c1", tool_arguments="{}")
     with pytest.raises(ToolProcessError, match=r"computing\.NO_FUNCTION is no function in another process"):
-        await run_isolated(either, missing, context, [], {}, None)
+        await run_isolated(either_pool, missing, context, [], {}, None)

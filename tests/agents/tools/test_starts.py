@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 from support.waiting import wait_until
 from voicebus.agents.tools.starts import TELL_START_S, Starts
@@ -25,13 +26,7 @@ async def test_each_call_that_goes_on_is_told_in_the_order_of_their_starts_and_o
 
 async def test_what_ends_before_the_timer_is_due_leaves_nothing_to_tell() -> None:
     starts, told = Starts(), list[str]()
-
-    def first() -> None:
-        told.append("first")
-
-    def second() -> None:
-        told.append("second")
-
+    first, second = (partial(told.append, name) for name in ("first", "second"))
     starts.begun(first)
     assert starts.ended(first)
     starts.begun(second)
@@ -41,13 +36,7 @@ async def test_what_ends_before_the_timer_is_due_leaves_nothing_to_tell() -> Non
 
 async def test_a_call_that_ends_in_the_turn_after_its_own_is_not_told_however_long_that_took() -> None:
     starts, told = Starts(), list[str]()
-
-    def first() -> None:
-        told.append("first")
-
-    def second() -> None:
-        told.append("second")
-
+    first, second = (partial(told.append, name) for name in ("first", "second"))
     starts.begun(first)
     time.sleep(2 * TELL_START_S)  # noqa: ASYNC251 - a busy loop comes late to the timer
     await asyncio.sleep(0)

@@ -52,16 +52,21 @@ def recorded(client: TestClient) -> list[int]:
     return sorted(set(seqs))
 
 
+async def has_all(client: TestClient, gateway: Gateway, session: str) -> None:
+    """It has all that was recorded, once it reads."""
+    await client.send("interrupt", id="last")
+    await client.until("ack", id="last")
+    face = gateway.sessions.find(session)
+    assert face is not None
+    assert recorded(client) == list(range(1, face.recorded.last + 1))
+    assert len(client.events("turn_ended")) == TURNS
+
+
 async def test_a_speaker_that_reads_late_is_told_all_but_histories_that_others_replace(gateway: Gateway) -> None:
     async with native(gateway, sock=narrow(gateway), max_queue=1, ping_interval=None) as speaker:
         started = await speaker.until("history_updated")
         await talk(speaker, gateway, started["session"])
-        await speaker.send("interrupt", id="last")
-        await speaker.until("ack", id="last")
-        face = gateway.sessions.find(started["session"])
-        assert face is not None
-        assert recorded(speaker) == list(range(1, face.recorded.last + 1))
-    assert len(speaker.events("turn_ended")) == TURNS
+        await has_all(speaker, gateway, started["session"])
     histories = [event["history"] for event in speaker.events("history_updated")]
     assert len(histories) < 2 * TURNS
     assert sum(TEXT in json.dumps(item) for item in histories[-1]) == TURNS
@@ -74,9 +79,4 @@ async def test_who_comes_back_to_more_than_may_wait_gets_all_of_it(gateway: Gate
         await speaker.socket.close(1001)
     back = f"?session={started['session']}&token={started['token']}&seq=1"
     async with native(gateway, back, sock=narrow(gateway), max_queue=1, ping_interval=None) as again:
-        await again.send("interrupt", id="last")
-        await again.until("ack", id="last")
-        face = gateway.sessions.find(started["session"])
-        assert face is not None
-        assert recorded(again) == list(range(1, face.recorded.last + 1))
-    assert len(again.events("turn_ended")) == TURNS
+        await has_all(again, gateway, started["session"])

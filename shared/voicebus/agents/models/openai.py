@@ -32,7 +32,7 @@ from voicebus.agents.models.fallbacks import RealtimeModelFallback, fallback_url
 from voicebus.agents.models.inputs import append_of, inputs_of
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.options import check_options, check_url
-from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.agents.models.playback import RealtimePlaybackTracker, format_name
 from voicebus.agents.models.relay import LISTENER_FAILED, ListenerRelay
 from voicebus.agents.models.sends import (
     RealtimeModelSendAudio,
@@ -215,7 +215,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
 
     async def detach(self) -> None:
         """The session has ended; what its listeners have not heard yet they will not."""
-        self._unbind()
+        self._end_tracking()
         self._port = None
         await self._relay.aclose()
 
@@ -227,7 +227,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
     def publish(self, event: RealtimeModelEvent) -> None:
         """Tell the listeners. An interruption is always to be published: a playback tracker starts over with it."""
         if self._tracker is not None and isinstance(event, RealtimeModelAudioInterruptedEvent):
-            self._tracker.on_interrupted()
+            self._tracker.start_over()
         self._relay.publish(event)
 
     def connector(self, options: RealtimeModelConfig, fallback: RealtimeModelFallback | None = None) -> ModelConnector:
@@ -246,7 +246,8 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
         link = await connector.connect(listener, model=model)
         if tracker is None:
             return link
-        self._unbind()
+        if self._tracker is not None:
+            self._tracker.unbind()
         self._tracker = tracker
         tracker.bind(self._played)
         return _TrackedLink(link, tracker)
@@ -289,12 +290,12 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
 
     def _on_ended(self, standalone: Standalone) -> None:
         if self._standalone is standalone:
-            self._unbind()
+            self._end_tracking()
             self._port = self._standalone = None
 
-    def _unbind(self) -> None:
+    def _end_tracking(self) -> None:
         if self._tracker is not None:
-            self._tracker.unbind()
+            self._tracker.end()
             self._tracker = None
 
     def _played(self, item_id: str, content_index: int, played_ms: float) -> None:
@@ -382,7 +383,7 @@ class _TrackedLink:
         if event.get("type") == "session.update":
             output = wire.mapping(wire.mapping(wire.mapping(event, "session"), "audio"), "output")
             if isinstance(output.get("format"), Mapping):
-                self._tracker.set_audio_format(output["format"])
+                self._tracker.set_audio_format(format_name(output["format"]))
         self._link.send(event)
 
     def send_frame(self, frame: bytes) -> None:

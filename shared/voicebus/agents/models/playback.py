@@ -16,6 +16,7 @@ _DEFAULT_BYTES_PER_MS: Final = 48
 _G711_BYTES_PER_MS: Final = 8
 # How often a subclass that keeps the account itself is asked for it (s).
 _ASKED_EVERY_S: Final = 0.02
+_NAMES: Final[Mapping[Any, str]] = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
 _G711: Final = frozenset({"g711_ulaw", "g711_alaw", "pcmu", "pcma", "audio/pcmu", "audio/pcma"})
 
 Report = Callable[[str, int, float], None]
@@ -115,6 +116,18 @@ class RealtimePlaybackTracker:
         if self._asking is not None:
             self._asking.cancel()
 
+    def end(self) -> None:
+        """The conversation is over: report to nobody any more, and know of nothing that is played."""
+        self.unbind()
+        self.start_over()
+
+    def start_over(self) -> None:
+        """What was being played is played no more."""
+        try:
+            self.on_interrupted()
+        except Exception:  # a program's own ends no session
+            log.exception("a playback tracker does not start over")
+
     def _ask(self) -> None:
         if self._report is None or self._loop is None:
             return
@@ -143,6 +156,11 @@ class RealtimePlaybackTracker:
             self._report(item_id, content_index, played_ms)
         else:
             self._loop.call_soon_threadsafe(self._report, item_id, content_index, played_ms)
+
+
+def format_name(audio_format: Mapping[str, Any]) -> str | Mapping[str, Any]:
+    """A format of the protocol as programs call it; one without a name as it is."""
+    return _NAMES.get(audio_format.get("type"), audio_format)
 
 
 def _check(item_id: object, content_index: object, ms: object) -> None:
