@@ -182,7 +182,8 @@ def call(
     ] = None,
     ca_file: CaFile = None,
     timeout: Annotated[
-        float, typer.Option(min=1, envvar="VOICEBUS_TIMEOUT", help="Longest wait for an answer, in s.")
+        float,
+        typer.Option(min=1, envvar="VOICEBUS_TIMEOUT", help="Longest wait for an answer, in s; none for who types."),
     ] = 120.0,
     json_lines: AsJson = False,
 ) -> None:

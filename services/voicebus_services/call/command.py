@@ -1,10 +1,11 @@
 """`voicebus call`: one conversation on the terminal, with a live transcript."""
 
 import asyncio
+import io
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -108,7 +109,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
     recorder = Recorder()
     tls = trusting(options.ca_file, options.url, option="--ca-file")
     async with open_conversation(options.url, agent=options.agent, headers=headers, tls=tls) as conversation:
-        speaker = asyncio.create_task(_speak(conversation, options, samples, microphone, progress), name="call-speaker")
+        speaking = _speak(conversation, options, samples, microphone, progress)
+        speaker = asyncio.create_task(_to_the_end(conversation, speaking), name="call-speaker")
         try:
             async with asyncio.timeout(options.timeout_s if samples is not None or options.text else None):
                 async for event in conversation.events():
@@ -127,9 +129,7 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                     if conversation.session or options.as_json:  # else it is refused, which is told below
                         _show(event, options.as_json, out)
         except TimeoutError:
-            raise RemoteError(
-                f"no complete answer within {options.timeout_s:g} s (session {conversation.session})"
-            ) from None
+            raise _unanswered(options, conversation) from None
         finally:
             speaker.cancel()
             (fault,) = await asyncio.gather(speaker, return_exceptions=True)
@@ -139,6 +139,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                 wav.write(options.out, bytes(heard))
             elif options.out is not None:
                 _aside(f"nothing was spoken, so {options.out} was not written")
+    if isinstance(fault, TimeoutError):
+        raise _unanswered(options, conversation)
     # A session that ended under the speaker is told of below, by its code.
     if isinstance(fault, Exception) and not isinstance(fault, RemoteError):
         raise fault
@@ -161,6 +163,20 @@ def _require_pcm(audio: dict[str, Any]) -> None:
             )
 
 
+def _unanswered(options: CallOptions, conversation: Conversation) -> RemoteError:
+    return RemoteError(f"no complete answer within {options.timeout_s:g} s (session {conversation.session})")
+
+
+async def _to_the_end(conversation: Conversation, speaking: Coroutine[Any, Any, None]) -> None:
+    """Hang up behind what is to be said, also where that fails: nobody would speak any more."""
+    try:
+        await speaking
+    except Exception:
+        await conversation.hang_up()
+        raise
+    await conversation.hang_up()
+
+
 async def _speak(
     conversation: Conversation,
     options: CallOptions,
@@ -168,7 +184,11 @@ async def _speak(
     microphone: Microphone | None,
     progress: Progress,
 ) -> None:
-    """The caller's side: say what there is to say, wait until it is answered, hang up."""
+    """The caller's side: say what there is to say, and wait until it is answered.
+
+    Raises:
+        TimeoutError: a line that no human has typed was not answered in time.
+    """
     if samples is not None:
         await conversation.speak(samples, keep_line_open=False)
         silence = asyncio.create_task(conversation.speak(b""), name="call-silence")
@@ -184,11 +204,12 @@ async def _speak(
         async for chunk in microphone.chunks():
             await conversation.send_audio(chunk)
     else:
+        limit_s = None if sys.stdin.isatty() else options.timeout_s
         async for line in _lines():
             await conversation.say(line)
             progress.answered = False
-            await _until_settled(progress)
-    await conversation.hang_up()
+            async with asyncio.timeout(limit_s):
+                await _until_settled(progress)
 
 
 async def _until_settled(progress: Progress) -> None:
@@ -208,6 +229,8 @@ async def _lines() -> AsyncIterator[str]:
     """Lines of standard input, until its end."""
     if sys.stdin.isatty():
         _aside("Type what you want to say; Ctrl-D hangs up.")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # what is no UTF-8 must not end the reading thread, and nothing else
+        sys.stdin.reconfigure(errors="replace")
     loop = asyncio.get_running_loop()
     # bounded by nothing but the human who types, or the file that is read
     lines: asyncio.Queue[str] = asyncio.Queue()

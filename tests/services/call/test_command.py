@@ -1,10 +1,16 @@
-"""When a call is answered, and what it prints."""
+"""When a call is answered, what it prints, and that it ends where nothing more can come."""
 
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from voicebus_services.call.command import Progress, _show
+from voicebus.errors import RemoteError
+from voicebus_services.call import command
+from voicebus_services.call.command import CallOptions, Progress, _show, run_call
 
 
 def after(*events: dict[str, Any]) -> Progress:
@@ -71,3 +77,66 @@ def test_who_calls_is_told_why_the_conversation_waits_or_turns(
     _show(event, False, lines.append)
     assert capsys.readouterr().err == f"{told}\n"
     assert lines == []
+
+
+class Silent:
+    """A gateway's conversation in which nobody answers; it ends as its client hangs up."""
+
+    session, close_code, close_reason = "S", 1000, ""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self._over = asyncio.Event()
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        await self._over.wait()
+        yield {"type": "session_ended", "reason": "ended"}
+
+    async def say(self, text: str) -> None:
+        self.said.append(text)
+
+    async def hang_up(self) -> None:
+        self._over.set()
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Silent:
+    conversation = Silent()
+
+    @asynccontextmanager
+    async def opened(*_: object, **__: object) -> AsyncIterator[Silent]:
+        yield conversation
+
+    monkeypatch.setattr(command, "open_conversation", opened)
+    return conversation
+
+
+async def test_lines_of_a_file_are_waited_for_no_longer_than_any_answer(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nare you there?\n"))
+    with pytest.raises(RemoteError, match=r"no complete answer within 0.05 s \(session S\)"):
+        await run_call(CallOptions("http://127.0.0.1:1", timeout_s=0.05), out=lambda _: None)
+    assert silent.said == ["hello"]
+
+
+async def test_a_line_that_is_no_utf8_is_said_as_far_as_it_can_be_read(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Caracas\xe9\n"), encoding="utf-8"))
+    with pytest.raises(RemoteError):
+        await run_call(CallOptions("http://127.0.0.1:1", timeout_s=0.05), out=lambda _: None)
+    assert silent.said == ["Caracas\N{REPLACEMENT CHARACTER}"]
+
+
+async def test_a_microphone_that_fails_ends_the_call(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unplugged:
+        async def chunks(self) -> AsyncIterator[bytes]:
+            raise OSError("unplugged")
+            yield b""
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(command, "open_microphone", Unplugged)
+    with pytest.raises(OSError, match="unplugged"):
+        await run_call(CallOptions("http://127.0.0.1:1", mic=True), out=lambda _: None)
