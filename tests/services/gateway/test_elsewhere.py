@@ -70,6 +70,10 @@ async def test_who_comes_after_the_end_of_session_and_gateway_hears_the_rest_and
         assert end["duration_ms"] > 0
         if not trimmed:
             assert [seq for seq, _ in records(client)] == list(range(3, end["seq"] + 1))
+        # Who has read more than the dead gateway wrote hears of the end as well.
+        late = await told(other, first, end["seq"] + 9)
+        assert (late.seen[0]["from_seq"], late.seen[-2]["type"]) == (end["seq"] - 1, "session_ended")
+        assert (await told(other, first, end["seq"])).types[:-1] == ["session_resumed", "history_updated"]
         # Neither the wrong token nor the right one too late.
         assert (await told(other, first, 2, token="guessed")).seen[-1]["code"] == 1008
         state = keys.session_state(session)

@@ -48,8 +48,11 @@ class RecordedLog:
 
     def known(self, seq: int) -> int:
         """What somebody who comes now, and has read up to `seq`, has everything up to. For a while that is no more than
-        what was inherited, as nobody knows whom the rest was told by.
+        what was inherited, as nobody knows whom the rest was told by. Who has read more than there is of a session that
+        has ended has not read of its end.
         """
+        if self.closed and seq > self.last:
+            return self.last - 1
         return min(seq, self._inherited if time.monotonic() < self._void_until else self.last)
 
     @property
