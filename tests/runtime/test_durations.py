@@ -22,3 +22,12 @@ def test_of_quick_and_slow_ones_the_quick_count_and_old_ones_are_forgotten() -> 
     for _ in range(32):
         took.ended(70)
     assert took.quick_ms() == 70
+
+
+def test_the_mean_counts_once_one_long_call_is_not_most_of_it() -> None:
+    took = Durations()
+    for _ in range(15):
+        took.ended(100)
+        assert took.mean_ms() is None
+    took.ended(1700)
+    assert took.mean_ms() == 200

@@ -7,6 +7,9 @@ from typing import Final
 _LAST: Final = 32
 _FEWEST: Final = 4
 
+# Of fewer the mean tells too little: one long call among them is most of it.
+_FEWEST_OF_MEAN: Final = 16
+
 
 class Durations:
     """How long (ms) the calls ran that ended last. May be asked in any thread."""
@@ -23,3 +26,8 @@ class Durations:
         """
         took_ms = list(self._took_ms)
         return sorted(took_ms)[len(took_ms) // 4] if len(took_ms) >= _FEWEST else None
+
+    def mean_ms(self) -> float | None:
+        """How long they ran on average; None where too few have ended."""
+        took_ms = list(self._took_ms)
+        return sum(took_ms) / len(took_ms) if len(took_ms) >= _FEWEST_OF_MEAN else None

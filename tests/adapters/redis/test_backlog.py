@@ -126,6 +126,29 @@ def test_calls_that_take_all_slots_together_end_together() -> None:
     assert state.wait_ms(600) == 4200, "five may be done at any moment, the other five have just begun"
 
 
+def test_where_quick_and_long_calls_are_mixed_most_of_their_mean_counts() -> None:
+    """Ten slots, every second call takes 8 s: behind 200 others one waits for 20 turns of 4 s, or a little less."""
+    state = QueueState()
+    for number in range(32):
+        state.ended(8000 if number % 2 else 0)
+    state.seen(0, lag=0, read=32, oldest_ms=0, in_hand=10, slots=10)
+    for _ in range(200):
+        state.sent(0)
+    assert round(state.wait_ms(0)) == 56_000
+    assert round(state.wait_ms(1000)) == 55_000
+    assert state.takes_ms() == 0, "the next one may be quick"
+
+
+def test_what_is_known_of_how_long_calls_take_counts_while_the_queue_moves() -> None:
+    """Ten slots and calls of 4 s, the first ten taken since the last look: the next ones are not taken as fast."""
+    state = QueueState()
+    for _ in range(4):
+        state.ended(4000)
+    state.seen(0, lag=50, read=4, oldest_ms=0, in_hand=0, slots=10)
+    state.seen(500, lag=40, read=14, oldest_ms=500, in_hand=10, slots=10)
+    assert state.wait_ms(500) == 16_800, "four turns; ten in half a second would be 2 s"
+
+
 def test_what_is_known_of_how_long_calls_take_holds_no_quick_ones_up() -> None:
     state = QueueState()
     for _ in range(3):

@@ -3,8 +3,8 @@
 A few commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast
 its workers took entries while something was waiting, and for how long the oldest has waited. Where slots have been
 taken for a while and nothing was, by calls that take long, a turn of all slots lasts that long at least. And it lasts
-as long as the quick ones of the calls that ended lately, here or at one of its workers: so the first of a flood can be
-told to be one.
+as long as the quick ones of the calls that ended lately, here or at one of its workers, and where they differ no less
+than seven tenths of their mean: so the first of a flood can be told to be one.
 """
 
 import asyncio
@@ -47,6 +47,10 @@ _SLOTS_MS: Final = 5_000
 
 # How much longer a turn is than the call in it: between two of them lie an answer, a delivery and a claim.
 _TURN: Final = 1.05
+
+# What counts of the mean, where there are quick and long ones: of those that are refused for it few would have been
+# done in time, and many would have been told after their deadline that they are not.
+_OF_MEAN: Final = 0.7
 
 
 class QueueState:
@@ -134,7 +138,7 @@ class QueueState:
             of_turns = turns * (seen - self._still_since) - passed
             return max(float(self._oldest_ms + passed), of_turns, self._at_least_ms(at))
         per_ms = (read - before) / (seen - since)
-        return max(0.0, (self._lag + self._sent) / per_ms - passed)
+        return max((self._lag + self._sent) / per_ms - passed, self._at_least_ms(at))
 
     def takes_ms(self) -> int:
         """How long a call of this queue runs at least; 0 where that is not known."""
@@ -149,7 +153,9 @@ class QueueState:
         turns, takes_ms = ahead / self._slots, self.takes_ms()
         # Those that run may be done at any moment; the ones behind them are taken for as long ones as they are.
         have_run_ms = 0 if self._full_since is None else self._at - self._full_since
-        least_ms = max(turns * takes_ms, (turns - 1) * have_run_ms) - max(0, at - self._at)
+        mean_ms = self._took.mean_ms() or 0.0
+        least_ms = max(turns * takes_ms, turns * mean_ms * _OF_MEAN, (turns - 1) * have_run_ms)
+        least_ms -= max(0, at - self._at)
         # What has taken the free slots since runs from its beginning to its end, and all of it at once.
         whole_turns = math.ceil((ahead + 1 - min(self._in_hand, self._slots)) / self._slots)
         begun = self._at if self._lag or not self._sent else self._sent_since
