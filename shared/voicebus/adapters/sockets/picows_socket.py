@@ -1,8 +1,6 @@
 """The one home of picows: whole messages, bounded buffers, pings and the closing handshake on top of its frames."""
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from voicebus.adapters.sockets import (
     Keepalive,
     SocketListener,
 )
+from voicebus.adapters.sockets.acknowledged import acknowledged
 from voicebus.adapters.sockets.burst import Burst, burst, head
 from voicebus.telemetry.logging import get_logger
 
@@ -41,10 +40,6 @@ _MINOR_PER_S: Final = 1_000
 # Messages of one connection in one turn of the event loop. A peer that sends faster than it is heard has thousands in a
 # buffer, and all other connections (Redis, with a verdict on what is being said) would wait for each of them.
 _SHARE: Final = 16
-
-# Of the kernel's `tcp_info`, where there is one: the bytes that the peer has acknowledged (RFC 4898).
-_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
-_ACKNOWLEDGED: Final = struct.Struct("=120xQ")
 
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
@@ -141,18 +136,7 @@ class PicowsSocket(WSListener):
     @property
     def taken(self) -> int:
         transport = None if self._transport is None else self._transport.underlying_transport
-        if transport is None:
-            return 0
-        # What is buffered here tells it late, and with TLS hardly: one message may be all of it.
-        if _TCP_INFO is not None:
-            try:
-                info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _ACKNOWLEDGED.size)
-                return int(_ACKNOWLEDGED.unpack(info)[0])
-            except (OSError, struct.error):  # no TCP, an older kernel, or closed
-                pass
-            except (ValueError, AttributeError):  # closed, by uvloop: its socket has no descriptor, or there is none
-                pass
-        return -transport.get_write_buffer_size()
+        return 0 if transport is None else acknowledged(transport)
 
     async def writable(self) -> None:
         await self._writable.wait()

@@ -1,0 +1,102 @@
+"""How far a peer has come is told of every connection: by the kernel of TCP's, else by what is buffered here."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import uvloop
+
+from support.waiting import wait_until
+from voicebus.adapters.sockets.acknowledged import acknowledged
+
+LARGE = 30_000_000
+
+pytestmark = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+def tcp() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        return server.accept()[0], peer
+
+
+class Ends(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set()
+
+
+@asynccontextmanager
+async def transport_of(end: socket.socket) -> AsyncIterator[asyncio.Transport]:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_unix_connection if end.family == socket.AF_UNIX else loop.create_connection
+    transport, protocol = await connect(Ends, sock=end)
+    try:
+        yield transport
+    finally:
+        transport.abort()
+        await protocol.ended.wait()
+
+
+def is_beyond(transport: asyncio.Transport, before: int) -> bool:
+    return acknowledged(transport) > before
+
+
+def take(peer: socket.socket, size: int) -> None:
+    while size > 0:
+        size -= len(peer.recv(size))
+
+
+def test_it_grows_with_what_a_peer_takes_of_one_large_message(new_loop: NewLoop) -> None:
+    end, peer = tcp()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            assert acknowledged(transport) >= 0  # the peer has said that it is there
+            transport.write(b"x" * LARGE)
+            for _ in range(3):
+                before = acknowledged(transport)
+                await asyncio.to_thread(take, peer, 3_000_000)
+                await wait_until(partial(is_beyond, transport, before), description="the news of it")
+            await asyncio.to_thread(take, peer, LARGE - 9_000_000)
+            await wait_until(lambda: acknowledged(transport) >= LARGE, description="that it has all")
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_of_a_connection_that_is_no_tcp_it_is_what_is_not_buffered_any_more(new_loop: NewLoop) -> None:
+    end, peer = socket.socketpair()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            transport.write(b"x" * LARGE)
+            before = acknowledged(transport)
+            assert -LARGE <= before < 0
+            await asyncio.to_thread(take, peer, LARGE)
+            await wait_until(lambda: acknowledged(transport) == 0, description="that nothing is buffered")
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_connection_that_is_closed_may_be_asked(new_loop: NewLoop, asked_before: bool) -> None:
+    end, peer = tcp()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            if asked_before:
+                acknowledged(transport)
+            transport.abort()
+            await asyncio.to_thread(peer.recv, 1)
+            assert acknowledged(transport) == 0
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
