@@ -131,7 +131,7 @@ def say(name: str, times: Times) -> None:
     stopped = len(times.word) + len(times.tail)
     sys.stdout.write(
         f"{name:34}{told(times.word)}{told(times.due)}{told(times.tail)}"
-        f"{stopped:9}{times.missed:8}{times.tail_missed:6}/{times.tail_missed + len(times.tail)}\n"
+        f"{stopped:9}{times.missed:8}{times.tail_missed:6}/{times.tail_missed + len(times.tail):<5}{times.early:7}\n"
     )
     sys.stdout.flush()
 
@@ -145,7 +145,7 @@ async def benchmark(sessions: int, seconds: float, speed: float, redis_url: str,
             settings = settings_of(folder, redis_url, model_url)
             sys.stdout.write(
                 f"{'ms, p50 and p99':34}{'word to stop':>20}{'check due to stop':>20}{'tail to stop':>20}"
-                f"{'stopped':>9}{'missed':>8}{'  tails missed':>8}\n"
+                f"{'stopped':>9}{'missed':>8}  tails missed{'early':>5}\n"
             )
             with guardrail_worker(settings), process_on(0, [sys.executable, "-c", GATEWAY], **settings) as process:
                 url = f"ws://127.0.0.1:{port_of(process)}/v1/sessions/connect"

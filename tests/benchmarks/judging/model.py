@@ -47,7 +47,8 @@ _ids = itertools.count()
 @dataclass
 class Times:
     """What was measured, in ms: from the delta that completes the word, from the one with which a check fell due, and
-    from the end of an answer whose last characters have it. `missed` were never stopped.
+    from the end of an answer whose last characters have it. `missed` were never stopped, or so late that the answer
+    after it was: that one, stopped before it had the word, is `early`, and nothing is measured of it.
     """
 
     on: bool = False
@@ -56,6 +57,7 @@ class Times:
     tail: list[float] = field(default_factory=list)
     missed: int = 0
     tail_missed: int = 0
+    early: int = 0
 
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]
@@ -208,6 +210,8 @@ class Model:
         if stopped_at is None:
             times.missed += not tail
             times.tail_missed += tail
+        elif not due_at:
+            times.early += 1
         elif tail:
             times.tail.append((stopped_at - due_at) * 1000)
         else:
