@@ -201,6 +201,25 @@ async def test_a_recording_that_cannot_be_erased_keeps_nobody_elses(
         assert await store.transcript("acme-0", tenant="acme") is not None
 
 
+async def test_one_that_is_all_that_is_due_and_cannot_be_erased_keeps_no_recording_from_its_end(
+    database: str, tmp_path: Path, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase = storage.erase
+
+    async def locked(tenant: str, session: str) -> int:
+        if session == "acme-0":
+            raise StoreError("the object is locked")
+        return await erase(tenant, session)
+
+    monkeypatch.setattr(storage, "erase", locked)
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        rules = policies(tmp_path, tenants={"acme": {"keep": "70d"}, "other": {"keep_recordings": "1d"}})
+        done = await Retention(store.erasing, Eraser(store, storage), rules, lambda: STARTED_AT + 100 * DAY_MS).run()
+        assert (done.sessions, done.recordings, done.left) == ({}, {"other": 3}, {"acme": 1})
+        assert kept(tmp_path) == {"acme-0", "acme-50", "acme-95"}
+
+
 async def test_a_request_erases_one_and_leaves_the_others(
     database: str, storage: RecordingStorage, tmp_path: Path
 ) -> None:
