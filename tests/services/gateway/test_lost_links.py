@@ -12,9 +12,9 @@ from support.simulator import SimulatorHandle, running_simulator
 from support.waiting import wait_until
 
 
-@pytest.fixture
-async def simulator() -> AsyncIterator[SimulatorHandle]:
-    async with running_simulator(pace="step") as handle:
+@pytest.fixture(params=[{}, {"simulator_quirks": {"counted_ids": True}}], ids=["new ids", "ids of the last socket"])
+async def simulator(request: pytest.FixtureRequest) -> AsyncIterator[SimulatorHandle]:
+    async with running_simulator(pace="step", **request.param) as handle:
         yield handle
 
 
