@@ -15,8 +15,14 @@ from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.runner import RealtimeRunner as _Runner
 from voicebus.agents.session import RealtimeSession as _Session
 
-__all__ = ["RealtimeRunner", "RealtimeSession", "RealtimeSessionEvent"]
-if not TYPE_CHECKING:  # the others are here as soon as they are asked for, which checkers cannot see
+MYPY = False  # mypy takes it for true, and cannot have names of its own beside those of another module
+if TYPE_CHECKING and not MYPY:
+    from voicebus import *  # noqa: F403
+
+__all__ = ["RealtimeItem", "RealtimeModelConfig", "RealtimeRunner", "RealtimeSession", "RealtimeSessionEvent"]
+if TYPE_CHECKING:
+    __all__ += voicebus.__all__
+else:  # the others are here as soon as they are asked for, and none is imported before
     __all__ += [name for name in voicebus.__all__ if name not in __all__]
 
 RealtimeSessionEvent: TypeAlias = (

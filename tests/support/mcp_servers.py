@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from support.servers import free_port
 from support.waiting import wait_until
 from voicebus import MCPServerStdioParams
 
@@ -107,19 +108,17 @@ async def http_server(
     """The same tools over HTTP, while the block runs."""
     program = folder / "rates_http.py"
     program.write_text(_PROGRAM)
-    if port is None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+    port = port or free_port()
 
     def answers() -> bool:
+        assert process.poll() is None, f"the MCP server has ended: {(folder / 'http.log').read_text()}"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     with (folder / "http.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, str(program), transport, str(port)], stdout=log, stderr=log)
     try:
-        await wait_until(answers, description="the MCP server", timeout=30)
+        await wait_until(answers, description="the MCP server", timeout=50)
         yield HttpServer(f"http://127.0.0.1:{port}/{'sse' if transport == 'sse' else 'mcp'}", process)
     finally:
         process.kill()

@@ -104,6 +104,7 @@ class TranscriptStore:
         Raises:
             SettingsError: `url` is not the address of a supported database.
         """
+        self.where: str
         self._engine, self.where = open_engine(url)
         self._ingest = Ingest(self._engine.dialect.name, redact)
         # One connection is kept for the writer and one for the probe, so that readers, however many and slow, neither
