@@ -9,7 +9,6 @@ the decision. When the model goes on after its calls is the business of `batches
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import IN_PROCESS, REPORTED_FAILURES, Outcome, ToolResult
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
@@ -34,6 +33,7 @@ from voicebus.engine.interludes import Interludes
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import CancelTool, DispatchTool, MergeContext, WordToolError
 from voicebus.engine.responses import Response
+from voicebus.engine.telling import Telling
 from voicebus.engine.turns import Turns
 
 NOT_APPROVED: Final = "Tool execution was not approved."
@@ -67,19 +67,18 @@ class ToolCalls:
     ) -> None:
         self._out = out
         self._turns = turns
-        self._history = history
         self._interludes = interludes
         self._background = background
         background.busy = self._is_any_awaited
         self._config = config
-        self._hide = hide
         self._is_client_tool = is_client_tool
         self._open: dict[str, Call] = {}
         self.known: KnownCalls = KnownCalls(self._open)
         self.approvals: Approvals = Approvals(out, run=self._run, refuse=self._refuse)
         self.batches: Batches = Batches(turns, config.transport, gone_silent)
         # A model of transport EVENTS tells of its items by itself, also of a call's output.
-        self._tells_of_items = config.transport is Transport.WIRE
+        is_wire = config.transport is Transport.WIRE
+        self._telling = Telling(out, history, background, hide=hide, publishes_history=is_wire)
         self.handoffs: Handoffs = Handoffs(out, self._conclude)
 
     # --- a call begins --------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ class ToolCalls:
         self.known.declined.add(call.id)
         self._give(call, _UNWANTED)
         if isinstance(call.spec, ToolSpec):
-            self._record_end(call, _UNWANTED, Answer(_UNWANTED, Outcome.CANCELLED))
+            self._telling.record_end(call, _UNWANTED, Answer(_UNWANTED, Outcome.CANCELLED))
 
     def _leave(self, call: Call) -> None:
         """The program has seen the call by itself, and answers it when it likes, if it does."""
@@ -240,15 +239,7 @@ class ToolCalls:
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
         call.stage = Stage.RUNNING
         call.started_ms = self._out.ms()
-        self._out.record(
-            EventType.TOOL_START,
-            call_id=call.id,
-            item_id=call.item_id,
-            tool=call.name,
-            arguments=call.arguments,
-            agent=call.response.agent.name,
-            started_ms=call.started_ms,
-        )
+        self._telling.record_start(call)
         self._send_off(call, tool, tool.timeout_ms)
         if call.told:
             self.batches.answered(call, background=False)
@@ -275,8 +266,7 @@ class ToolCalls:
         self._out.set_timer(CALL_TIMER + call.id, timeout_ms / 1000 + _GRACE)
         self._interludes.started(call)
         if tool.background:
-            self._tell_model(call, self._background.started(call))
-            call.told = True
+            self._telling.goes_on(call)
 
     def started(self, item: ToolStartedArrived) -> None:
         if (call := self._hearing(item, item.started.call_id)) is not None:
@@ -366,43 +356,13 @@ class ToolCalls:
         output = answer.output if wording is None else wording
         self._give(call, output)
         if answer.recorded:
-            self._record_end(call, output, answer)
+            self._telling.record_end(call, output, answer)
         if not call.told:
             self.batches.answered(call, background=answer.background)
 
     def _give(self, call: Call, output: str) -> None:
-        """To the model at once, whatever runs."""
         self._open.pop(call.id, None)
-        if call.told:
-            tell = call.respond != "never" and not (call.answer is not None and call.answer.background)
-            self._background.deliver(call, output, tell=tell)
-        else:
-            self._tell_model(call, output)
-        if self._history.answer(call.item_id, output) and self._tells_of_items:
-            self._history.publish(self._out)
-
-    def _tell_model(self, call: Call, output: str) -> None:
-        item_id = self._out.mint()
-        self._hide(item_id)
-        self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **call.answering(output)}})
-
-    def _record_end(self, call: Call, output: str, answer: Answer) -> None:
-        now = self._out.ms()
-        self._out.record(
-            EventType.TOOL_END,
-            call_id=call.id,
-            item_id=call.item_id,
-            tool=call.name,
-            arguments=call.arguments,
-            agent=call.response.agent.name,
-            output=output,
-            outcome=answer.outcome,
-            worker=answer.worker,
-            # A call that never started took no time.
-            started_ms=now if call.started_ms is None else call.started_ms,
-            ended_ms=now,
-        )
-        self._out.observe("tool_outcome", tool=call.name, outcome=answer.outcome.value)
+        self._telling.give(call, output)
 
     # --- what others ask ------------------------------------------------------------------------------
 
@@ -446,6 +406,6 @@ class ToolCalls:
                 self._out.add(CancelTool(call.id, call.spec.queue, call.worker, "session_ended"))
             answer = call.answer or Answer("", Outcome.CANCELLED, call.worker, recorded=True)
             if answer.recorded:
-                self._record_end(call, answer.output, answer)
+                self._telling.record_end(call, answer.output, answer)
         self._open.clear()
         self._background.clear()
