@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -291,6 +292,20 @@ async def test_outputs_are_performed_in_order_and_then_the_client_may_speak() ->
     assert running.world.calls == [("append", 1, "error"), ("dispatch", "c1"), ("cancel", "c1"), ("check", "k1", 2000)]
     assert await running.over() == "ended"
     assert running.client.heard[-1] == ("close", 1000, "ended")
+
+
+async def test_an_input_that_was_brought_is_not_kept() -> None:
+    class Event(dict[str, Any]):
+        """May be pointed at weakly."""
+
+    running = await Running(Engine()).live()
+    event = Event(type="large")
+    gone = weakref.ref(event)
+    running.driver.feed(inputs.ClientEvent(event))
+    del event
+    running.engine.given.clear()
+    assert gone() is None
+    await running.over()
 
 
 async def test_audio_is_forwarded_only_where_the_engine_lets_it_pass() -> None:

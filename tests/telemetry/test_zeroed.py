@@ -78,7 +78,8 @@ def test_every_limit_that_the_sources_name_begins_at_0_with_whoever_counts_it(
     assert named <= {labels["limit"] for name, labels, _ in found if name == "voicebus_limits_reached_total"}
     archiver = beginning("of_archiver('transcript-archiver')")
     assert [labels["limit"] for name, labels, _ in archiver if name == "voicebus_limits_reached_total"] == [
-        "silent_connections"
+        "silent_connections",
+        "request_rate",
     ]
 
 

@@ -155,7 +155,7 @@ class SessionDriver:
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy = False
+            self._busy, self._item = False, None  # it may have been large
         if self._inputs:
             self._take_turns()
 
@@ -227,7 +227,7 @@ class SessionDriver:
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy = False
+            self._busy, self._item = False, None  # it may have been large
         self._hearing.begin()
         if self._model.early_loss is not None:
             self.feed(self._model.early_loss)
@@ -363,7 +363,7 @@ class SessionDriver:
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy = False
+            self._busy, self._item = False, None  # it may have been large
         if not self._open:
             self._open_to_client()
         if self._inline.waiting:

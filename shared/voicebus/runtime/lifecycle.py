@@ -1,6 +1,7 @@
 """Start and stop of a service process: signals, the ops port, the loop probe, and one deadline for the drain."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -22,6 +23,9 @@ _PR_SET_PDEATHSIG: Final = 1
 # Objects of events and calls die young and without cycles, so looking for some after every 700 is a good part of a busy
 # service's processor time for nothing. Full collections come as often as by Python's own (700, 10, 10).
 _COLLECTIONS: Final = (10_000, 5, 2)
+_LARGE: Final = 1024 * 1024
+# Of glibc's `mallopt`; given once, the threshold stays.
+_MMAP_THRESHOLD: Final = -3
 
 
 class StopEvent(asyncio.Event):
@@ -89,6 +93,16 @@ def spare_the_collector(collections: tuple[int, int, int] = _COLLECTIONS) -> Non
     gc.collect()
     gc.freeze()
     gc.set_threshold(*collections)
+
+
+def return_large_memory(threshold: int = _LARGE) -> None:
+    """Have blocks of memory of `threshold` bytes or more go back to the system once they are not needed.
+
+    As they come and go, glibc keeps larger and larger ones for later, up to 32 MiB: what the largest messages took once
+    would be the process's for good.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another library for C
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, threshold)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -27,8 +27,9 @@ _ADMISSION: Final = (
 )  # fmt: skip
 _LIMITS: Final = (
     "message_rate", "message_bytes", "audio_speed", "slow_reader", "session_length", "idle_time", "session_tokens",
+    "unfinished_messages",
 )  # fmt: skip
-_PORT_LIMITS: Final = ("silent_connections",)
+_PORT_LIMITS: Final = ("silent_connections", "request_rate")
 _RECONNECTS: Final = (
     "dropped", "expired", "renewal", "silent", "unreachable", "fallback", "dead_air", "takeover", "migrate",
 )  # fmt: skip

@@ -82,6 +82,7 @@ def read(socket: PicowsSocket, *messages: bytes, kind: WSMsgType = WSMsgType.TEX
     for number, message in enumerate(messages, 1):
         frame: Any = SimpleNamespace(
             msg_type=kind, fin=True, rsv1=False, rsv2=False, rsv3=False, last_in_buffer=number == len(messages),
+            tail_size=0,
             get_payload_as_bytes=lambda message=message: message,
         )  # fmt: skip
         socket.on_ws_frame(side, frame)

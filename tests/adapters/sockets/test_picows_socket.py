@@ -91,7 +91,7 @@ async def test_a_peer_that_takes_a_little_for_ever_is_cut_in_the_end(monkeypatch
 
 def frame(kind: WSMsgType, payload: bytes = b"", *, fin: bool = True, last: bool = True) -> Any:
     return SimpleNamespace(
-        msg_type=kind, fin=fin, rsv1=False, rsv2=False, rsv3=False, last_in_buffer=last,
+        msg_type=kind, fin=fin, rsv1=False, rsv2=False, rsv3=False, last_in_buffer=last, tail_size=0,
         get_payload_as_bytes=lambda: payload,
     )  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -72,6 +74,29 @@ async def test_an_upgrade_may_be_refused_with_an_http_answer(authority: Authorit
                 pass
     assert refused.value.response.headers["Retry-After"] == "5"
     assert refused.value.response.body == b"full"
+
+
+@BOTH_LOOPS
+def test_a_connection_that_is_over_leaves_nothing_for_the_collector(authority: Authority, new_loop: NewLoop) -> None:
+    def protocols() -> list[weakref.ref[object]]:
+        return [weakref.ref(found) for found in gc.get_objects() if type(found) is uvicorn_upgrade._UpgradedProtocol]
+
+    async def main() -> None:
+        async with port(lambda _: Accept(Echo()), authority.issue()) as number:
+            async with websockets.connect(f"wss://localhost:{number}/", ssl=authority.trusting()) as client:
+                await client.send("hello")
+                await client.recv()
+                (mine,) = [found for found in protocols() if found not in before]
+            await wait_until(lambda: mine() is None, description="the protocol to be gone")
+
+    gc.collect()
+    before = protocols()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
+    finally:
+        gc.enable()
 
 
 @BOTH_LOOPS

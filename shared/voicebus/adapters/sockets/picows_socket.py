@@ -18,11 +18,14 @@ from voicebus.adapters.sockets import (
     NORMAL,
     PING_INTERVAL_S,
     PROTOCOL_ERROR,
+    TRY_AGAIN_LATER,
     Keepalive,
     SocketListener,
 )
 from voicebus.adapters.sockets.acknowledged import acknowledged
 from voicebus.adapters.sockets.burst import Burst, burst, head
+from voicebus.adapters.sockets.unfinished import LARGE, Unfinished, everybody
+from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -33,6 +36,7 @@ _COPIED_BY_PICOWS: Final = 8192
 _HEADER_ROOM: Final = 14
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
+_TOO_MUCH: Final = "too much at once"
 
 # Frames in a second that are no whole message: of a message in fragments, pings and pongs.
 _MINOR_PER_S: Final = 1_000
@@ -67,6 +71,7 @@ class PicowsSocket(WSListener):
         max_buffered: int = MAX_BUFFERED,
         max_message: int = MAX_MESSAGE,
         keepalive: Keepalive | None = None,
+        unfinished: Unfinished = everybody,
     ) -> None:
         self._listener = listener
         self._max_buffered = max_buffered
@@ -87,6 +92,11 @@ class PicowsSocket(WSListener):
         # A message that comes in fragments: None while there is none.
         self._fragments: bytearray | None = None
         self._fragments_binary = False
+        self._unfinished = unfinished
+        self.came: int = 0
+        """Bytes behind the last whole frame, as whoever reads for a server's connection counts them."""
+        self.is_counted: bool = False
+        """Whether what has come of a message counts among what is `unfinished` in the process."""
         # The newest ping that came while its answer would have waited behind much else.
         self._ping_unanswered: bytes | None = None
         # Frames that are no message since `_minor_since` (s).
@@ -241,6 +251,7 @@ class PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind, is_last = frame.msg_type, frame.last_in_buffer
+        self.came = frame.tail_size
         if not is_last:
             self._burst.open = True
         try:
@@ -303,6 +314,7 @@ class PicowsSocket(WSListener):
         self._closing = True
         self._gone.set()
         self._writable.set()
+        self._unfinished.hold(self, 0)
         for timer in (self._cut, self._next_ping, self._no_pong):
             if timer is not None:
                 timer.cancel()
@@ -344,6 +356,8 @@ class PicowsSocket(WSListener):
         if self._fragments is None:
             self._fragments, self._fragments_binary = bytearray(), kind == _BINARY
         self._fragments += payload
+        if self._transport is not None and not self._transport.is_client_side:
+            self.count()
         if len(self._fragments) > self._max_message:
             self._fragments = bytearray()
             self._deliver_waiting()
@@ -354,6 +368,20 @@ class PicowsSocket(WSListener):
                 self._wait(message, self._fragments_binary)
             else:
                 self._deliver(message, self._fragments_binary)
+
+    def count(self) -> None:
+        """Count what has come of a message that is not whole, or do so no more."""
+        size = self.came + len(self._fragments or b"")
+        self.is_counted = size >= LARGE and not self._closing
+        self._unfinished.hold(self, size if self.is_counted else 0)
+
+    def give_up(self) -> None:
+        metrics.LIMITS_REACHED.labels(limit="unfinished_messages").inc()
+        log.warning("too much has come of messages that are not whole, closing the connection that began first")
+        self.is_counted, self._fragments = False, None
+        self.close(TRY_AGAIN_LATER, _TOO_MUCH)
+        if self._transport is not None:
+            self._transport.underlying_transport.pause_reading()  # the rest of it is not to come
 
     def _count_minor(self) -> None:
         """Pings and fragments are cheap to send: what comes faster than any honest peer's is read later."""

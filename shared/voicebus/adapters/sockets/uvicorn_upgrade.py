@@ -23,6 +23,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in pic
 
 from voicebus.adapters.sockets import CLOSE_TIMEOUT_S, MAX_BUFFERED, MAX_MESSAGE, SocketListener
 from voicebus.adapters.sockets.picows_socket import PicowsSocket, limits
+from voicebus.adapters.sockets.unfinished import LARGE, give_back
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -83,8 +84,42 @@ _OLD: Final = Refuse(426, b"only version 13 of WebSocket is spoken here\n", {_VE
 Acceptor = Callable[[Upgrade], Verdict | Awaitable[Verdict]]
 
 
+class _Nobody(asyncio.BufferedProtocol):
+    """Takes the place of a protocol whose connection is over."""
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(1)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Nothing comes."""
+
+
 class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
-    """picows' server protocol, fed with the bytes of the request that uvicorn has read already."""
+    """picows' server protocol, fed with the bytes of the request that uvicorn has read already.
+
+    picows reads a message into a buffer that grows with it and is never made smaller. So what has come of one is
+    counted for the `socket`, and once it is whole the buffer's memory goes back to the system.
+    """
+
+    socket: PicowsSocket | None = None
+
+    def buffer_updated(self, nbytes: int) -> None:
+        socket = self.socket
+        if socket is None:
+            super().buffer_updated(nbytes)
+            return
+        socket.came += nbytes
+        super().buffer_updated(nbytes)
+        if socket.came >= LARGE or socket.is_counted:
+            socket.count()
+            if not socket.is_counted:
+                give_back(self.get_buffer(-1))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.transport.is_secure:
+            # The loops' TLS keeps methods of its protocol for ever: a ring, with the buffer, for the collector to find.
+            self.transport.underlying_transport.set_protocol(_Nobody())
 
     def data_received(self, data: bytes) -> None:
         # uvicorn looked for "upgrade" among the tokens; picows wants the header to be nothing else, as browsers
@@ -182,6 +217,7 @@ class _Undecided(asyncio.Protocol):
             upgraded = _picows(lambda _: _response(verdict, socket), accepted.max_message if accepted else MAX_MESSAGE)
             upgraded.connection_made(self._transport)
             upgraded.data_received(head)
+            upgraded.socket = socket
             self._transport.set_protocol(upgraded)
             if not self._transport.is_closing():
                 self._transport.resume_reading()
