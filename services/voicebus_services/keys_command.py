@@ -49,6 +49,9 @@ def create_command(
     connections_per_minute: Annotated[
         int | None, typer.Option(envvar="VOICEBUS_KEY_CONNECTIONS_PER_MINUTE", help="New connections in a minute.")
     ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(envvar="VOICEBUS_KEY_REQUESTS_PER_MINUTE", help="HTTP requests in a minute.")
+    ] = None,
     messages_per_second: Annotated[
         int | None, typer.Option(envvar="VOICEBUS_KEY_MESSAGES_PER_SECOND", help="Messages of one connection.")
     ] = None,
@@ -77,6 +80,7 @@ def create_command(
     limits = {
         "sessions": max_sessions,
         "connections_per_minute": connections_per_minute,
+        "requests_per_minute": requests_per_minute,
         "messages_per_second": messages_per_second,
         "message_bytes": message_bytes,
         "audio_speed": audio_speed,

@@ -130,6 +130,12 @@ class ApiSettings(HttpSettings):
         description="Wrong credentials from one address, as many at once, and a tenth of it that begin alike;"
         " 0 is no limit.",
     )
+    max_requests_per_minute: int = Field(
+        6000,
+        ge=0,
+        le=1_000_000,
+        description="HTTP requests of one credential, over all services, as many in one burst; 0 is no limit.",
+    )
     max_silent_connections: int = Field(
         MOST, ge=1, le=1_000_000, description="Connections without a request; beyond it the longest silent is dropped."
     )

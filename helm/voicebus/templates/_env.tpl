@@ -65,6 +65,7 @@ alone: a server-side apply, as Helm 4's, refuses a list that has one twice.
 - {name: VOICEBUS_HTTP_HOST, value: "::"}
 - {name: VOICEBUS_API_KEYS_FILE, value: /etc/voicebus/api-keys}
 - {name: VOICEBUS_ALLOWED_ORIGINS, value: {{ join "," .Values.access.allowedOrigins | quote }}}
+- {name: VOICEBUS_MAX_REQUESTS_PER_MINUTE, value: {{ .Values.access.requestsPerMinute | int | quote }}}
 - {name: VOICEBUS_MAX_FAILED_CREDENTIALS_PER_MINUTE, value: {{ .Values.access.failedCredentialsPerMinute | int | quote }}}
 - {name: VOICEBUS_MAX_SILENT_CONNECTIONS, value: {{ .Values.access.silentConnections | int | quote }}}
 - {name: VOICEBUS_JWT_ISSUER, value: {{ .Values.access.jwt.issuer | quote }}}

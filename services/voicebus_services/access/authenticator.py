@@ -13,6 +13,7 @@ from fastapi import Request
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.allowance import RequestRate
 from voicebus_services.access.client_secrets import PREFIX, ClientSecrets, Found
 from voicebus_services.access.failures import Failures
 from voicebus_services.access.jwks import KeysUnavailableError
@@ -73,12 +74,14 @@ class Authenticator:
         secrets: ClientSecrets | None = None,
         origins: Origins | None = None,
         failures: Failures | None = None,
+        requests: RequestRate | None = None,
     ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._secrets = secrets
         self._origins = origins or Origins()
         self._failures = failures or Failures(0)
+        self._requests = requests
 
     @property
     def secured(self) -> bool:
@@ -88,6 +91,17 @@ class Authenticator:
     @property
     def origins(self) -> Origins:
         return self._origins
+
+    async def asks(self, presented: Presented) -> Principal:
+        """Who an HTTP request is from, which counts.
+
+        Raises:
+            ProblemError: as `authenticate`, and 429 `too_many_requests`.
+        """
+        principal = await self.authenticate(presented)
+        if self._requests is not None:
+            await self._requests.spend(principal)
+        return principal
 
     async def authenticate(self, presented: Presented) -> Principal:
         """Who a request is from.
@@ -182,9 +196,7 @@ def caller(access: Authenticator) -> Dependency:
             raise refused
         if isinstance(known, Principal):
             return known
-        return await access.authenticate(
-            Presented.by(request.headers.items(), request.client.host if request.client else None)
-        )
+        return await access.asks(Presented.by(request.headers.items(), request.client.host if request.client else None))
 
     return dependency
 

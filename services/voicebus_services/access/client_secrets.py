@@ -91,8 +91,10 @@ class ClientSecrets:
             expires_at=expires_at,
             session=dict(session),
         )
+        # Without limits that are none: gateways of an older image refuse those that they do not know.
+        text = stored.model_dump_json(exclude={"limits": {name for name, limit in stored.limits if limit is None}})
         # Redis ends it, for all gateways at once: their own clocks may lie minutes apart.
-        await self._bus.call("SET", self._key(value), stored.model_dump_json(), "EX", seconds)
+        await self._bus.call("SET", self._key(value), text, "EX", seconds)
         return Minted(value, expires_at)
 
     async def find(self, value: str) -> Found | None:

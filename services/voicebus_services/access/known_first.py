@@ -32,7 +32,7 @@ class KnownFirst:
             presented = Presented.by(Headers(scope=scope).items(), client[0] if client else None)
             state = scope.setdefault("state", {})
             try:
-                state[KNOWN] = await self._access.authenticate(presented)
+                state[KNOWN] = await self._access.asks(presented)
             except ProblemError as refused:
                 state[REFUSED] = refused
                 receive = _nothing

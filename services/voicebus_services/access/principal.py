@@ -44,6 +44,8 @@ class Limits(BaseModel):
     sessions: _Count | None = None
     """Sessions at once, over all gateways."""
     connections_per_minute: _Count | None = None
+    requests_per_minute: _Count | None = None
+    """HTTP requests, over all services."""
     messages_per_second: _Count | None = None
     """Messages of one client's socket."""
     message_bytes: Annotated[int, Field(ge=65_536, le=MAX_MESSAGE), NUMBER] | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from voicebus.errors import SettingsError
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.allowance import RequestRate
 from voicebus_services.access.authenticator import Authenticator
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.failures import Failures
@@ -49,15 +50,17 @@ class Credentials:
 
 @asynccontextmanager
 async def open_access(
-    credentials: Credentials, *, secrets: ClientSecrets | None = None
+    credentials: Credentials, *, secrets: ClientSecrets | None = None, requests: RequestRate | None = None
 ) -> AsyncIterator[Authenticator]:
-    """The door, kept up to date while the block runs. Client secrets open it where `secrets` are given."""
+    """The door, kept up to date while the block runs. Client secrets open it where `secrets` are given, and HTTP
+    requests are bounded by `requests`.
+    """
     keys, token_keys, rules = credentials.keys, credentials.token_keys, credentials.token_rules
     keeping = [asyncio.create_task(keys.keep(), name="api-keys")] if keys else []
     keeping += [asyncio.create_task(token_keys.keep(), name="jwks-upkeep")] if token_keys else []
     tokens = Tokens(rules, token_keys) if rules and token_keys else None
     try:
-        yield Authenticator(keys, tokens, secrets, credentials.origins, credentials.failures)
+        yield Authenticator(keys, tokens, secrets, credentials.origins, credentials.failures, requests)
     finally:
         for task in keeping:
             task.cancel()

@@ -5,7 +5,6 @@ keys are leases: those of a gateway that died stop counting `LEASE_MS` after its
 """
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.allowance import ALLOW, short
 from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 
@@ -31,55 +31,6 @@ RETRY_AFTER_S: Final = 5
 _ELSEWHERE: Final = frozenset({"full", "draining"})
 
 _CHUNK: Final = 500
-
-# One script decides on the rate and on all counts, so that they hold over all gateways and cost one round trip. The
-# rate is a token bucket: as many as in a minute at most, refilled evenly.
-# KEYS: buckets, then the sets of sessions; ARGV: session, lease ms, how many buckets there are, of each its connections
-# per minute (0: any), and of each set its limit (0: none). Returns which set is full (0: none), and after how many ms
-# every bucket has a token. What is of a time that is still to come was written before the server's clock was set back:
-# such a bucket is a full one, and such a session counts again when it is renewed.
-_ADMIT: Final = script(
-    "admit",
-    """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local buckets, wait, left = tonumber(ARGV[3]), 0, {}
-for place = 1, buckets do
-  local rate = tonumber(ARGV[3 + place])
-  if rate > 0 then
-    local known = redis.call('HMGET', KEYS[place], 'tokens', 'at')
-    local tokens = rate
-    if known[1] and tonumber(known[2]) <= now + 60000 then
-      tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
-    end
-    if tokens < 1 then
-      wait = math.max(wait, math.ceil((1 - tokens) * 60000 / rate))
-    end
-    left[place] = tokens - 1
-  end
-end
-if wait > 0 then
-  return {0, wait}
-end
-for place, tokens in pairs(left) do
-  redis.call('HSET', KEYS[place], 'tokens', tostring(tokens), 'at', tostring(now))
-  redis.call('PEXPIRE', KEYS[place], 60000)
-end
-for place = buckets + 1, #KEYS do
-  redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[place], now + 2 * ARGV[2], '+inf')
-  local limit = tonumber(ARGV[3 + place])
-  if limit > 0 and redis.call('ZCARD', KEYS[place]) >= limit then
-    return {place - buckets, 0}
-  end
-end
-for place = buckets + 1, #KEYS do
-  redis.call('ZADD', KEYS[place], now + ARGV[2], ARGV[1])
-  redis.call('PEXPIRE', KEYS[place], ARGV[2] * 2)
-end
-return {0, 0}
-""",
-)
 
 # KEYS: sets of sessions; ARGV: lease ms, sessions.
 _RENEW: Final = script(
@@ -233,7 +184,7 @@ class Admission:
         rates = self._rates(principal)
         try:
             full, wait_ms = await self._bus.script(
-                _ADMIT, [*rates, *ticket.keys], ticket.id, LEASE_MS, len(rates), *rates.values(), *limits
+                ALLOW, [*rates, *ticket.keys], ticket.id, LEASE_MS, len(rates), *rates.values(), *limits
             )
         except BusError as error:
             log.warning("a session cannot be counted", error=str(error))
@@ -269,9 +220,9 @@ class Admission:
         """The buckets that a connection of this principal takes from, each with its connections per minute."""
         secret, own = principal.secret_id, principal.limits.connections_per_minute
         key_rate = own if secret is None else principal.key_connections
-        rates = {f"connections:{_short(principal.key_id)}": key_rate or self._rules.connections_per_minute}
+        rates = {f"connections:{short(principal.key_id)}": key_rate or self._rules.connections_per_minute}
         if secret is not None:
-            rates[f"connections:secret:{_short(secret)}"] = own or 0
+            rates[f"connections:secret:{short(secret)}"] = own or 0
         return {self._keys.access(principal.tenant, name): rate for name, rate in rates.items()}
 
     def _counted(self, principal: Principal) -> list[tuple[str, int]]:
@@ -279,14 +230,10 @@ class Admission:
         secret = principal.secret_id
         key_limit = principal.limits.sessions if secret is None else principal.key_sessions
         names = [("sessions", self._rules.tenant_sessions)]
-        names += [(f"sessions:{_short(principal.key_id)}", key_limit or self._rules.key_sessions)]
+        names += [(f"sessions:{short(principal.key_id)}", key_limit or self._rules.key_sessions)]
         if secret is not None:
-            names += [(f"sessions:secret:{_short(secret)}", principal.limits.sessions or 0)]
+            names += [(f"sessions:secret:{short(secret)}", principal.limits.sessions or 0)]
         return [(self._keys.access(principal.tenant, name), limit) for name, limit in names]
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _refused(status: int, code: str, detail: str, *, retry_after_s: int = RETRY_AFTER_S) -> ProblemError:

@@ -34,10 +34,11 @@ from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.ports import Clock, ModelConnector, SessionRef
-from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
+from voicebus.runtime.lifecycle import operating, return_large_memory, spare_the_collector, stop_event
 from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.allowance import RequestRate
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
@@ -113,6 +114,7 @@ async def serve(
         raise TargetError(f"TARGET {', '.join(targets)}: it holds no agent, and a gateway serves agents")
     async with running_gateway(settings, loaded) as gateway:
         spare_the_collector()
+        return_large_memory()
         if ready is not None:
             ready(gateway.port)
         await gateway.run_until(stop)
@@ -251,7 +253,8 @@ async def _gateway(
         joining=joining, calls=gateway_calls,
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
-        access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
+        requests = RequestRate(redis, keys, settings.max_requests_per_minute)
+        access = await stack.enter_async_context(open_access(credentials, secrets=secrets, requests=requests))
         app = build_app(
             access,
             Served(

@@ -17,6 +17,7 @@ from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.allowance import RequestRate
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
 from voicebus_services.privacy.eraser import Eraser
@@ -60,10 +61,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
         return (NO_POLICIES if privacy is None else privacy.now).redaction(tenant)
 
     redact = None if privacy is None else partial(redacted_event, rules)
-    async with (
-        open_access(Credentials.of(settings)) as access,
-        TranscriptStore(settings.database_url, redact=redact) as store,
-    ):
+    credentials = Credentials.of(settings)
+    async with TranscriptStore(settings.database_url, redact=redact) as store:
         await store.check()
         if lacking := await store.missed():
             log.warning(lacking)
@@ -98,7 +97,9 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 on_ended=left.add,
             )
             eraser = Eraser(store, None if settings.recordings_url is None else storage_at(settings.recordings_url))
+            requests = RequestRate(bus, keys, settings.max_requests_per_minute)
             async with (
+                open_access(credentials, requests=requests) as access,
                 operating(health, host=settings.ops_host, port=settings.ops_port),
                 serving(
                     create_app(store, access, tails=tails, recordings=recordings),

@@ -133,6 +133,7 @@ def accesses(prefix: str = "vb", *, queues: Sequence[str] = ()) -> Mapping[str, 
                 (BOTH, f"dead:{{{EVENTS_QUEUE}}}"),
                 (BOTH, "archiver:{*}:lease"),
                 (BOTH, "archivers"),
+                (BOTH, "access:{*}:*"),
                 (READ, "gateway:{*}"),
                 (BOTH, "inbox:{*}"),
             )

@@ -162,8 +162,8 @@ class Keys:
             raise ContractError(f"reply_to {reply_to[:200]!r} is a key of ours and no inbox", reason="malformed")
 
     def access(self, tenant: str, what: str) -> str:
-        """What a tenant and its keys use, by the tenant's digest: counted sessions (sorted sets) and connections
-        (hashes); a minute after the last change.
+        """What a tenant and its keys use, by the tenant's digest: counted sessions (sorted sets), connections and
+        HTTP requests (hashes); a minute after the last change.
         """
         return f"{self.prefix}:access:{{{sha256(tenant.encode()).hexdigest()[:16]}}}:{what}"
 
