@@ -3,6 +3,7 @@
 A rate is a token bucket: as many as in a minute at most, refilled evenly.
 """
 
+import asyncio
 import hashlib
 import math
 from typing import Final
@@ -67,6 +68,11 @@ return {0, 0}
 )
 
 
+# How long a request waits until it is counted, and how long none is once one waited in vain.
+_PATIENCE_S: Final = 0.5
+_REST_S: Final = 2.0
+
+
 def short(text: str) -> str:
     """A credential's name in a key of Redis."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -82,26 +88,30 @@ class RequestRate:
         self._bus = bus
         self._keys = keys
         self._per_minute = per_minute
-        self._counts = True
+        self._counts_from = 0.0
 
     async def spend(self, principal: Principal) -> None:
         """Count one request. Where Redis does not count it, it is let through: it may need nothing of Redis.
+
+        A Redis that stands still holds up one request for half a second, and those behind it not at all.
 
         Raises:
             ProblemError: 429 `too_many_requests`, with `Retry-After`.
         """
         rate = principal.limits.requests_per_minute or self._per_minute
-        if not rate:
+        now = asyncio.get_running_loop().time()
+        if not rate or now < self._counts_from:
             return
         key = self._keys.access(principal.tenant, f"requests:{short(principal.secret_id or principal.key_id)}")
         try:
-            _, wait_ms = await self._bus.script(ALLOW, [key], "", 0, 1, rate)
-        except BusError as error:
-            if self._counts:
+            async with asyncio.timeout(_PATIENCE_S):
+                _, wait_ms = await self._bus.script(ALLOW, [key], "", 0, 1, rate)
+        except (BusError, TimeoutError) as error:
+            if not self._counts_from:
                 log.warning("requests cannot be counted and are not limited until they can", error=str(error))
-            self._counts = False
+            self._counts_from = now + _REST_S
             return
-        self._counts = True
+        self._counts_from = 0.0
         if wait_ms:
             metrics.LIMITS_REACHED.labels(limit="request_rate").inc()
             seconds = math.ceil(int(wait_ms) / 1000)

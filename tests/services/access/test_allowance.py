@@ -1,10 +1,11 @@
 """How often a credential may ask over HTTP, counted in a real Redis."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import httpx2
 import pytest
@@ -76,6 +77,25 @@ async def test_where_redis_does_not_count_requests_pass_and_one_line_tells_of_it
         for _ in range(5):
             await rate.spend(ACME)
     assert len([line for line in caplog.messages if "requests cannot be counted" in line]) == 1
+
+
+class _StandsStill:
+    """A Redis that answers nothing and refuses nothing."""
+
+    asked = 0
+
+    async def script(self, *_: object) -> list[int]:
+        self.asked += 1
+        await asyncio.Event().wait()
+        return [0, 0]
+
+
+async def test_a_redis_that_stands_still_holds_up_one_request_and_none_behind_it(keys: Keys) -> None:
+    still = _StandsStill()
+    rate = RequestRate(cast("RedisConnection", still), keys, 1)
+    for _ in range(5):
+        await rate.spend(ACME)
+    assert still.asked == 1
 
 
 async def test_whoever_asks_too_often_is_told_when_to_come_back_whether_it_reads_or_writes(
