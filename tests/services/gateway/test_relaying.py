@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from services.gateway.routes.test_events import reading, sse, talked
+from support.beating import beating
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
@@ -209,9 +210,10 @@ async def test_a_gateway_that_lives_and_cannot_be_reached_is_said_and_may_be_tri
             session, owner = f"01J0000000000000000000000{number}", f"stuck-{number}-abcdef"
             await bus.hset(keys.session_state(session), mapping={"owner": owner, "status": "active"})
             await bus.expire(keys.session_state(session), 60)
-            await bus.hset(keys.gateway(owner), mapping={"address": address})
-            await bus.pexpire(keys.gateway(owner), 60_000)
-            async with native(gateway, f"?session={session}&token=t", **options) as refused:
+            async with (
+                beating(redis_url, keys.gateway(owner), address=address),
+                native(gateway, f"?session={session}&token=t", **options) as refused,
+            ):
                 return await refused.closed()
 
         # Nor may what the client shows keep it waiting.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.beating import beating
 from support.commands import Ran, voicebus
 from support.recorded import STARTED_AT, conversation, recorded
 from voicebus.adapters.database import migrate
@@ -91,14 +92,13 @@ async def test_a_session_is_erased_wherever_it_is_kept_and_that_is_proved(cluste
     assert again.out.endswith("; nothing of it is there\n")
 
 
-async def test_another_tenants_session_and_one_that_goes_on_are_left_alone(cluster: Cluster) -> None:
+async def test_another_tenants_session_and_one_that_goes_on_are_left_alone(cluster: Cluster, redis_url: str) -> None:
     ran = await cluster.run("erase", "mine", "--tenant", "acme", "--yes")
     assert (ran.status, ran.out) == (1, "")
     assert ran.complaint == "voicebus: mine: nothing was recorded of such a session of tenant acme"
     await cluster.bus.call("HSET", cluster.keys.session_state("mine"), "status", "active", "owner", "gw")
-    await cluster.bus.call("HSET", cluster.keys.gateway("gw"), "address", "http://127.0.0.1:1")
-    await cluster.bus.call("PEXPIRE", cluster.keys.gateway("gw"), 60_000)
-    ran = await cluster.run("erase", "mine", "other", "--yes")
+    async with beating(redis_url, cluster.keys.gateway("gw"), address="http://127.0.0.1:1"):
+        ran = await cluster.run("erase", "mine", "other", "--yes")
     assert ran.status == 1
     assert ran.complaint == "voicebus: mine: it goes on; end it first (voicebus sessions end mine)"
     assert ran.out.startswith("erased other: 14 rows, 10 bytes of recordings, 5 keys in Redis; nothing of it is left")
