@@ -16,12 +16,12 @@ from voicebus.contracts.streams import Keys
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.transcript_archiver.portions import Portion
 
 log: Final = get_logger(__name__)
 
-_PAGE: Final = 1_000
-# Pages of overdue entries that one look counts and removes; the next look goes on.
-_MOST_PAGES: Final = 100
+# Overdue entries that one look counts and removes; the next look goes on.
+_MOST: Final = 100_000
 _PENDING: Final = 100_000
 _BEFORE_ALL: Final = "0-0"
 
@@ -92,16 +92,18 @@ class EventTrimmer:
         """The oldest entries that are beyond the limits, of whichever group."""
         oldest = self._clock.at_ms() - self._retention.max_age_ms
         too_many = await self._too_many(stream)
-        start, count = "-", 0
-        for _ in range(_MOST_PAGES):
-            entries = await self._bus.call("XRANGE", stream, start, "+", "COUNT", _PAGE)
+        start, count, portion = "-", 0, Portion(self._keys.event_shards)
+        while count < _MOST:
+            asked = portion.count
+            entries = await self._bus.call("XRANGE", stream, start, "+", "COUNT", asked)
+            portion.took(fields for _, fields in entries)
             for entry_id, _ in entries:
                 if count >= too_many and position(entry_id)[0] >= oldest:
                     return
                 yield entry_id
                 count += 1
                 start = f"({entry_id}"
-            if len(entries) < _PAGE:
+            if len(entries) < asked:
                 return
 
     async def _too_many(self, stream: str) -> int:

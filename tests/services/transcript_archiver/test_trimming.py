@@ -4,6 +4,7 @@ from services.transcript_archiver.conftest import Bus
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.streams import ARCHIVER_GROUP
 from voicebus.telemetry import metrics
+from voicebus_services.transcript_archiver.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
 
@@ -99,3 +100,15 @@ async def test_what_is_beyond_the_bytes_goes_oldest_first_and_is_counted(bus: Bu
     (oldest,) = await bus.connection.call("XRANGE", stream, "-", "+", "COUNT", 1)
     assert int(oldest[1]["n"]) == removed
     assert await bus.connection.call("MEMORY USAGE", stream) < 0.6 * whole
+
+
+async def test_to_find_nothing_too_old_reads_little_of_what_waits(bus: Bus) -> None:
+    await reading(bus)
+    await registered(bus, ARCHIVER_GROUP)
+    trimmer, large = await trimming(bus), 100_000
+    for _ in range(100):
+        await bus.add(0, {"data": "x" * large})
+    before = await bus.connection.call("INFO", "stats")
+    assert await trimmer.trim(0) == 0
+    after = await bus.connection.call("INFO", "stats")
+    assert after["total_net_output_bytes"] - before["total_net_output_bytes"] < 2 * FIRST * large
