@@ -143,10 +143,12 @@ async def test_a_tracker_counts_in_the_format_that_the_session_is_spoken_in(gate
         assert tracker.get_state()["elapsed_ms"] == 100
 
 
+@pytest.mark.parametrize("tracked", [False, True])
 async def test_a_cut_connection_is_opened_again_and_nothing_is_missing(
-    gateway: Gateway, tool_worker: list[ToolCall]
+    gateway: Gateway, tool_worker: list[ToolCall], tracked: bool
 ) -> None:
-    async with cut_session(gateway) as (session, proxy):
+    tracker = RealtimePlaybackTracker() if tracked else None
+    async with cut_session(gateway, playback_tracker=tracker) as (session, proxy):
         await session.send_message('[[call: get_weather {"city": "Paris"}]][[next]][[say: It says {outputs}]]')
         proxy.cut()
         seen = await until(session, lambda event: ends(event) and event.output)

@@ -17,6 +17,7 @@ from voicebus.agents.models.playback import RealtimePlaybackTracker, format_name
 from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.client.creating import create_session
 from voicebus.client.dialling import CONNECT_TIMEOUT_S
+from voicebus.client.line import GREETINGS
 from voicebus.client.link import HANG_UP_S, NativeLink
 from voicebus.client.showing import Showing, info
 from voicebus.errors import ModelLinkError, NotConnectedError, RemoteError, UserError
@@ -333,7 +334,7 @@ class GatewaySession:
             self._answered(self._answers[command], event)
             return
         made = self._showing.show(event)
-        if self._tracker is not None and kind in ("session_started", "session_resumed"):
+        if self._tracker is not None and kind in GREETINGS and "audio" in event:  # those that are recorded have none
             self._tracker.set_audio_format(format_name(event["audio"]["output"]))
         elif self._tracker is not None and kind == "audio_interrupted":
             self._tracker.start_over()
