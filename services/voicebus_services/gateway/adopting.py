@@ -79,16 +79,21 @@ class Adopting:
                 log.exception("calls of other gateways are not looked after")
 
     async def look(self) -> None:
-        """Adopt what can be adopted now.
+        """Adopt what can be adopted now. A gateway of which a master that is away would tell keeps no other waiting.
 
         Raises:
             BusError: Redis cannot be reached.
         """
         others = await self._calls.others()
         self._due = {name: due for name, due in self._due.items() if name in others}
-        for name in others:
-            if not self._stopped and self._clock() >= self._due.get(name, 0.0):
-                self._due[name] = self._clock() + await self._look_at(name)
+        due = [name for name in others if not self._stopped and self._clock() >= self._due.get(name, 0.0)]
+        await asyncio.gather(*(self._see_to(name) for name in due))
+
+    async def _see_to(self, gateway: str) -> None:
+        try:
+            self._due[gateway] = self._clock() + await self._look_at(gateway)
+        except BusError as error:
+            log.info("the calls of a gateway are looked after later", gateway=gateway, error=str(error))
 
     async def _look_at(self, gateway: str) -> float:
         """Adopt what a gateway has left; returns after how long (s) it is to be looked at again."""

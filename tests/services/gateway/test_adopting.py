@@ -8,6 +8,7 @@ import pytest
 
 from voicebus.adapters.redis.contact import Contact
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
+from voicebus.errors import BusError
 from voicebus_services.gateway.adopting import Adopting
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.moving import Moving
@@ -22,6 +23,7 @@ class Cluster:
         self.now = 0.0
         self.lives_ms = 0
         self.stops = False
+        self.away: list[str] = []
         self.calls = {"other": ["c"], "me": list[str]()}
         self.state: dict[str, Any] = {
             "owner": "other", "epoch": 1, "ended": False, "face": "sideband", "seq": 3, "moving": False,
@@ -59,9 +61,11 @@ class Cluster:
     # --- GatewayCalls
 
     async def others(self) -> list[str]:
-        return ["other"]
+        return [*self.away, "other"]
 
     async def standing(self, gateway: str) -> tuple[int, bool]:
+        if gateway in self.away:
+            raise BusError("its master is away")
         return self.lives_ms, self.stops
 
     async def of(self, gateway: str) -> list[str]:
@@ -109,6 +113,11 @@ async def test_a_gap_in_the_contact_or_another_master_begins_the_lease_time_anew
     cluster.contact.broke()
     assert await cluster.at(4.8, 5.8, 6.8, 7.2) == []
     assert await cluster.at(7.4) == ["c"]
+
+
+async def test_a_gateway_whose_master_is_away_keeps_nobody_elses_calls_waiting(cluster: Cluster) -> None:
+    cluster.away = ["first"]
+    assert await cluster.at(0.0, 1.0, 2.0, 2.6) == ["c"]
 
 
 async def test_who_lives_keeps_its_calls_and_who_stops_loses_what_it_gave_up(cluster: Cluster) -> None:
