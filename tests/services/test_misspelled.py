@@ -1,13 +1,17 @@
 """Variables whose names are nearly those of settings."""
 
+import re
+from pathlib import Path
+
 import pytest
 import typer
 
 from voicebus_services.cli import app
 from voicebus_services.misspelled import misspelled, variables_of
-from voicebus_services.settings import GatewaySettings
+from voicebus_services.settings import ArchiverSettings, GatewaySettings, ToolWorkerSettings
 
-KNOWN = variables_of(typer.main.get_command(app), [GatewaySettings])
+ROOT = Path(__file__).parents[2]
+KNOWN = variables_of(typer.main.get_command(app), [GatewaySettings, ToolWorkerSettings, ArchiverSettings])
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,10 @@ def test_what_is_read_and_what_is_somebody_elses_is_none() -> None:
     read = ["VOICEBUS_API_KEY_FILE", "VOICEBUS_API_KEYS_FILE", "VOICEBUS_GATEWAYS", "VOICEBUS_REDIS_URL_FILE"]
     others = ["VOICEBUS_OUR_REGION", "REDIS_ULR", "VOICEBUS_GATEWAY_SERVICE_HOST", "VOICEBUS_GATEWAY_PORT"]
     assert misspelled([*read, *others], KNOWN) == {}
+
+
+def test_what_the_chart_and_the_compose_file_set_is_none() -> None:
+    files = [ROOT / "docker-compose.yml", *(ROOT / "helm/voicebus/templates").iterdir()]
+    named = {name for file in files for name in re.findall(r"VOICEBUS_[A-Z0-9_]+", file.read_text(encoding="utf-8"))}
+    assert "VOICEBUS_REDIS_URL" in named
+    assert misspelled(named, KNOWN) == {}
