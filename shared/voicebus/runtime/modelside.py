@@ -190,6 +190,8 @@ class ModelSide:
         self.audio.hold()
         self._links.switch()
         self.ids = self._spare_ids
+        if self._replays:
+            self.ids.tell(self._engine.history)  # which one that stands in was told by somebody else
         session, self._spare_session = self._spare_session, {}
         self._expires(session)
 

@@ -96,12 +96,16 @@ class SocketIds:
     def another(self, history: Iterable[Event] = ()) -> "SocketIds":
         """Those of another socket of the session, which is told these items of it."""
         other = SocketIds(self._former)
+        other.tell(history)
+        return other
+
+    def tell(self, history: Iterable[Event]) -> None:
+        """The socket was told these items of the session."""
         for item in history:
             for kind, field in (_ITEM, "item_id"), (_CALL, "call_id"):
                 if (id_ := wire.text(item, field)) != "":
-                    other._names[kind].told.add(id_)
+                    self._names[kind].told.add(id_)
                     self._former[kind].add(id_)
-        return other
 
     def outgoing(self, event: Event) -> Event:
         """An event for the socket."""

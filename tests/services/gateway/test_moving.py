@@ -17,11 +17,12 @@ from services.gateway.conftest import QUEUE, Gateways
 from services.gateway.test_resuming import frames, records
 from support.callers import calling
 from support.cutting_proxy import cutting_proxy
+from support.model_server import ModelServer, model_server
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import Outcome, ToolResult
+from voicebus.contracts.tools import Outcome, ToolCall, ToolResult
 from voicebus.engine.keeping import Kept
 from voicebus_services.gateway import leaving
 from voicebus_services.gateway.faces import native as native_face
@@ -109,6 +110,47 @@ async def test_the_owner_serves_on_until_the_next_one_has_told_its_model_everyth
     # Each record once, but for those that came before the second connection took over: it asked from there on.
     both = {*records(first), *records(second)}
     assert sorted(seq for seq, _ in both) == list(range(1, max(both)[0] + 1))
+
+
+async def test_a_call_is_run_whose_id_the_model_has_given_at_the_gateway_before_too(
+    gateways: Gateways, tool_worker: list[ToolCall]
+) -> None:
+    call = {"id": "item_1", "type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+
+    async def calls_and_answers(model: ModelServer, client: TestClient, outputs: int) -> Any:
+        """The same on each socket: `resp_1` makes the call, `resp_2` says nothing of it."""
+        begun = {"id": "resp_1", "status": "in_progress"}
+        item = {"response_id": "resp_1", "output_index": 0, "item": {**call, "status": "completed"}}
+        await model.say(
+            {"type": "response.created", "response": begun},
+            {"type": "response.output_item.done", **item},
+            {"type": "response.done", "response": {**begun, "status": "completed"}},
+        )
+        end = await client.until("tool_end")
+        await model.hears("response.create", outputs)
+        await model.say(
+            {"type": "response.created", "response": {"id": "resp_2", "status": "in_progress"}},
+            {"type": "response.done", "response": {"id": "resp_2", "status": "completed"}},
+        )
+        return end
+
+    async with (
+        model_server() as model,
+        gateways(model_url=model.url) as other,
+        stoppable(gateways, model_url=model.url) as owner,
+        native(owner) as first,
+    ):
+        await model.hears("session.update")
+        told = await calls_and_answers(model, first, 1)
+        owner.stop.set()
+        await first.until("migrate")
+        async with native(other, following(first)) as second:
+            await second.until("model_reconnected")
+            again = await calls_and_answers(model, second, 2)
+    assert [one.call_id for one in tool_worker] == [told["call_id"], again["call_id"]]
+    assert told["call_id"] == "call_1" != again["call_id"]
+    outputs = [event["item"]["call_id"] for event in model.of_type("conversation.item.create")]
+    assert outputs[-1] == "call_1", "its model knows no other id"
 
 
 async def test_our_client_follows_from_gateway_to_gateway_and_nothing_shows(gateways: Gateways) -> None:
