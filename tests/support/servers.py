@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -32,17 +33,24 @@ STOP_TIMEOUT_S = 15.0
 
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
+# What was given lately, and may not be taken yet. Of the processes that run tests at once, each gives others.
+_GIVEN: Final = deque[int](maxlen=1000)
+_PROCESSES: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PLACE: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
+
 
 def free_port(*above: int) -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now, nor on those so many `above` it.
 
-    It is none that the kernel gives to who asks for any: between this call and the moment at which a server takes the
-    port, or takes it again after a restart, no connection and no server of another test gets it.
+    It is none that the kernel gives to who asks for any, nor one that was given lately: between this call and the
+    moment at which a server takes the port, or takes it again after a restart, no connection and no other server gets
+    it.
     """
     lowest = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     while True:
         port = random.SystemRandom().randrange(10_000, max(32_768, lowest) - max(above, default=0))
-        if all(_is_free(port + more) for more in (0, *above)):
+        if port % _PROCESSES == _PLACE and port not in _GIVEN and all(_is_free(port + more) for more in (0, *above)):
+            _GIVEN.append(port)
             return port
 
 

@@ -1,6 +1,7 @@
 """The test servers themselves: they come back on the same port, with their data where that was asked for."""
 
 import socket
+from collections import deque
 from pathlib import Path
 
 import psycopg
@@ -22,11 +23,22 @@ def test_a_free_port_is_none_that_the_kernel_gives_to_who_asks_for_any() -> None
 def test_a_port_is_free_if_those_that_are_needed_beside_it_are_too(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = free_port(1), free_port(1), free_port(1)
     choices = iter([first, second, third])
+    monkeypatch.setattr("support.servers._GIVEN", deque())
     monkeypatch.setattr("random.SystemRandom.randrange", lambda *_: next(choices))
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", first))
         other.bind(("127.0.0.1", second + 1))
         assert free_port(1) == third
+
+
+def test_a_port_that_was_given_lately_is_not_given_again_before_anybody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = free_port(), free_port()
+    choices = iter([first, first, second])
+    monkeypatch.setattr("support.servers._GIVEN", deque())
+    monkeypatch.setattr("random.SystemRandom.randrange", lambda *_: next(choices))
+    assert [free_port(), free_port()] == [first, second]
 
 
 def test_a_persistent_redis_survives_a_kill() -> None:
