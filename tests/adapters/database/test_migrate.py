@@ -1,5 +1,6 @@
 """Migrations, up and down, on both databases."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from support.recorded import conversation, recorded
+from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.schema import REVISION, metadata
@@ -145,6 +147,26 @@ async def test_an_archiver_of_the_release_before_goes_on_with_a_database_that_kn
         )
     engine.dispose()
     assert epochs(database) == ({0}, {0})
+
+
+async def test_a_migration_waits_for_whoever_is_in_the_midst_of_reading_and_holds_nobody_up_for_it(
+    postgres_database: str,
+) -> None:
+    migrate.upgrade(postgres_database, revision="0007")
+    engine = create_engine(postgres_database)
+    waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid"
+    waiting += " WHERE datname = current_database() AND NOT granted"
+    try:
+        with engine.connect() as looking, engine.connect() as reader:
+            looking.execution_options(isolation_level="AUTOCOMMIT")
+            reader.exec_driver_sql("SELECT count(*) FROM sessions")
+            migrated = asyncio.create_task(asyncio.to_thread(migrate.upgrade, postgres_database))
+            await wait_until(lambda: looking.exec_driver_sql(waiting).scalar(), description="the migration to wait")
+            reader.exec_driver_sql("SELECT count(*) FROM events")
+            reader.rollback()
+            assert await migrated == REVISION
+    finally:
+        engine.dispose()
 
 
 def epochs(url: str) -> tuple[set[int], set[int]]:
