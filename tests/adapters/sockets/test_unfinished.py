@@ -1,6 +1,7 @@
 """Messages that are not whole: what all of a process may have come together, and what is left of those that were."""
 
 import asyncio
+import logging
 import mmap
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -142,6 +143,25 @@ async def test_the_connection_whose_message_began_first_is_closed_with_1013_and_
             client.writer.transport.abort()
         await wait_until(lambda: all(echo.ended for echo in echoes), description="the ends")
     assert small_room.size == 0
+
+
+async def test_one_whose_own_next_fragment_is_too_much_is_closed_as_any_other(
+    small_room: Unfinished, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    echoes = [Echo(), Echo()]
+    left = iter(echoes)
+    async with port(lambda _: Accept(next(left))) as number:
+        first, second = [await connect(number) for _ in range(2)]
+        await first.begin(2 * MIB, 2 * MIB, last=False)
+        await wait_until(lambda: small_room.size >= 2 * MIB, description="the first half")
+        await second.begin(8 * MIB, 2 * MIB - 64)
+        await wait_until(lambda: small_room.size >= 4 * MIB - 64, description="nearly all of the second half")
+        first.writer.write(b"\x00\xe4" + MASK + b"x" * 100)
+        assert await first.close_code() == 1013
+        for client in (first, second):
+            client.writer.transport.abort()
+        await wait_until(lambda: all(echo.ended for echo in echoes), description="the ends")
+        assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_once_a_large_message_is_whole_the_memory_it_came_through_goes_back_to_the_system(

@@ -358,6 +358,8 @@ class PicowsSocket(WSListener):
         self._fragments += payload
         if self._transport is not None and not self._transport.is_client_side:
             self.count()
+            if self._closing:  # it was this one that was given up
+                return
         if len(self._fragments) > self._max_message:
             self._fragments = bytearray()
             self._deliver_waiting()
