@@ -1,6 +1,7 @@
 """What a function that is called says to a model of the program's own, whose reader waits for that call."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from voicebus import (
     RealtimeSession,
     function_tool,
 )
+from voicebus.errors import UserError
 from voicebus.testing import RealtimeStep, ScriptedRealtimeModel
 
 CALL = RealtimeModelToolCallEvent(name="note", call_id="c1", arguments="{}")
@@ -103,6 +105,45 @@ async def test_a_function_is_not_held_up_by_a_send_that_the_waiting_reader_would
         told = [event async for event in up_to_output(session, model)]
     errors = [event for event in told if event.type == "error"]
     assert ["no room" in str(event.error) for event in errors] == ([True] if refusing else [])
+
+
+class Impatient(ScriptedRealtimeModel):
+    """Makes a call in the middle of its first send, and gives that up while it is sent something more."""
+
+    def __init__(self) -> None:
+        super().__init__(strict=False)
+        self._sends = 0
+        self._patience: asyncio.Timeout | None = None
+
+    async def send_event(self, event: RealtimeModelSendEvent) -> None:
+        self._sends += 1
+        if self._sends == 1:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None) as self._patience:
+                    await self.emit(CALL)
+        elif self._sends == 2:
+            assert self._patience is not None
+            self._patience.reschedule(0)
+            await asyncio.Event().wait()
+        else:
+            await super().send_event(event)
+
+
+async def test_a_function_is_told_where_the_model_gives_up_what_it_says_and_what_comes_then_is_sent() -> None:
+    told: list[str] = []
+
+    async def act(session: RealtimeSession) -> None:
+        try:
+            await ask(session)
+        except UserError as error:
+            told.append(str(error))
+
+    model = Impatient()
+    async with await held_by_its_calls(model, act) as session, asyncio.timeout(20):
+        await session.send_message("Hello")
+        await wait_until(lambda: model.sent_events, description="the output")
+        assert kinds(model.sent_events) == ["ToolOutput"]
+    assert told == ["the send that the model is in the middle of was given up before the model had taken this"]
 
 
 async def up_to_output(session: RealtimeSession, model: Acknowledging) -> Any:

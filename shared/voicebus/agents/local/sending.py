@@ -200,11 +200,16 @@ class ModelSends:
                 await answer_of("it", self._model.send_event_if, job.event, job.wanted)
         except Exception as error:  # noqa: BLE001 - a model of the program's may raise anything
             self._fail(job, error)
+        except asyncio.CancelledError:
+            ended = "session ended" if self._closed else "send that the model is in the middle of was given up"
+            self._fail(job, UserError(f"the {ended} before the model had taken this"))
+            raise
         else:
             if job.sent is not None and not job.sent.done():
                 job.sent.set_result(None)
-        self._end(job)
-        self._now.pop()
+        finally:
+            self._end(job)
+            self._now.remove(job)
 
     def _fail(self, job: Job, error: Exception) -> None:
         if job.sent is None:
