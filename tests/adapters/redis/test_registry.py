@@ -67,6 +67,7 @@ async def test_a_worker_that_registers_by_a_clock_of_its_own_is_told_of_with_eac
     assert await told(-3580) == 1
     assert await told(3600) == 1
     assert await told(0) == 0
+    assert await told(-400) == 0, "it has begun anew, and was not heard of for a while"
     assert await told(3600, worker=LIVING) == 0
 
 

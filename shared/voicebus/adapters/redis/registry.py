@@ -54,7 +54,7 @@ class ToolRegistry:
         self._keys = keys
         self._clock = clock
         self._refused: dict[str, str] = {}
-        # By tool and version: when it was offered last, where that is far from now.
+        # By tool and version: when it was offered last, where that was far from when it was looked at last.
         self._far: dict[tuple[str, str], int] = {}
 
     async def publish(self, registration: ToolRegistration, *, worker: str, again: bool = False) -> None:
@@ -224,7 +224,9 @@ class ToolRegistry:
                 for worker in version.workers
                 if worker in beating and (beating[worker] or (fresh and not sends_heartbeats(worker)))
             ]
-            if abs(now - version.at) >= BASIC_KEPT_S * 1000:
+            if abs(now - version.at) < BASIC_KEPT_S * 1000:
+                self._far.pop((version.name, version.version), None)
+            else:
                 self._doubt_clock(version, now)
             if workers:
                 alive.append(version.model_copy(update={"workers": workers}))
