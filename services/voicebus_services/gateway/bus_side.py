@@ -29,7 +29,7 @@ _SERVICE = "gateway"
 _FLUSH_S = 5.0
 
 # What a worker says of a call that it has worked on to its end; a cancelled one is answered behind its cancel.
-_DONE = frozenset({Outcome.OK, Outcome.ERROR, Outcome.UNKNOWN})
+_DONE = (Outcome.OK, Outcome.ERROR, Outcome.UNKNOWN)
 
 log = get_logger(__name__)
 

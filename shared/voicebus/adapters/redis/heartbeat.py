@@ -18,7 +18,7 @@ from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.contact import Contact
-from voicebus.adapters.redis.scripts import BEAT
+from voicebus.adapters.redis.scripts import BEAT, LATER
 from voicebus.contracts.streams import HEARTBEAT_TTL_S
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
@@ -56,8 +56,7 @@ async def living(bus: RedisConnection, heartbeats: Sequence[str]) -> list[bool]:
     Raises:
         BusError: Redis cannot be reached.
     """
-    left = await asyncio.gather(*(bus.submit("PTTL", key) for key in heartbeats))
-    return [_counts_for_ms(int(milliseconds)) > 0 for milliseconds in left]
+    return [counts > 0 for counts in await _count_for_ms(bus, heartbeats)]
 
 
 async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
@@ -66,15 +65,18 @@ async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
     Raises:
         BusError: Redis cannot be reached.
     """
-    return _counts_for_ms(int(await bus.call("PTTL", heartbeat)))
+    (counts,) = await _count_for_ms(bus, [heartbeat])
+    return counts
 
 
-def _counts_for_ms(left: int) -> int:
-    """For how long a beat counts of whose time to live so much is left; one from before the server's clock was set back
-    by more than that does not.
-    """
-    counts = left - HEARTBEAT_TTL_S * 1000 + ALIVE_MS
-    return counts if 0 < counts <= 2 * ALIVE_MS else 0
+async def _count_for_ms(bus: RedisConnection, heartbeats: Sequence[str]) -> list[int]:
+    left = await asyncio.gather(*(bus.submit("PTTL", key) for key in heartbeats))
+    counts = [max(0, int(milliseconds) - HEARTBEAT_TTL_S * 1000 + ALIVE_MS) for milliseconds in left]
+    for number, heartbeat in enumerate(heartbeats):
+        # Longer than any beat of ours: the server's clock was set back since, or a worker gives its key longer to live.
+        if counts[number] > 2 * ALIVE_MS and await bus.script(LATER, [heartbeat]):
+            counts[number] = 0
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
