@@ -16,7 +16,10 @@ LEAST_BYTES: Final = 64 * 1024
 
 
 class Portion:
-    """Of one shard. At most twice as many as the time before, and as many as were `ALL_BYTES` over all `shards`."""
+    """Of one shard. At most twice as many as came the time before, and as many as were `ALL_BYTES` over all `shards`.
+
+    Where they come one by one few are asked for: of what has waited meanwhile nothing is known.
+    """
 
     def __init__(self, shards: int) -> None:
         self._bytes = max(LEAST_BYTES, ALL_BYTES // shards)
@@ -26,4 +29,4 @@ class Portion:
         sizes = [sum(map(len, fields.values())) for fields in entries]
         fitting = len(sizes) * self._bytes // max(1, sum(sizes))
         if sizes:
-            self.count = max(1, min(MOST, 2 * self.count, fitting))
+            self.count = max(1, min(MOST, max(2 * len(sizes), min(self.count, FIRST)), fitting))

@@ -33,6 +33,15 @@ def test_one_that_is_large_does_not_keep_the_small_ones_after_it_waiting() -> No
     assert read(portion, 300, times=9) == MOST
 
 
+def test_where_a_few_come_at_a_time_a_few_are_asked_for_as_a_backlog_of_others_may_follow() -> None:
+    portion = Portion(16)
+    read(portion, 300, times=9)
+    portion.took([{"data": "x" * 300}] * 3)
+    assert portion.count == FIRST
+    portion.took([{"data": "x" * 300}] * FIRST)
+    assert portion.count == 2 * FIRST
+
+
 @pytest.mark.parametrize("shards", [1, 16, 128])
 def test_all_shards_together_hold_what_a_pod_has_room_for(shards: int) -> None:
     portion, size = Portion(shards), 10_000
