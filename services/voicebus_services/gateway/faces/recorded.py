@@ -51,9 +51,10 @@ class RecordedLog:
         what was inherited, as nobody knows whom the rest was told by. Who has read more than there is of a session that
         has ended has not read of its end.
         """
+        most = self._inherited if time.monotonic() < self._void_until else self.last
         if self.closed and seq > self.last:
-            return self.last - 1
-        return min(seq, self._inherited if time.monotonic() < self._void_until else self.last)
+            most = min(most, self.last - 1)
+        return min(seq, most)
 
     @property
     def newest(self) -> Recorded:

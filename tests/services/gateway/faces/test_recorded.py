@@ -25,6 +25,21 @@ def test_what_a_former_gateway_told_beyond_what_it_wrote_counts_as_unknown_while
     assert [log.known(seq) for seq in (4, 6, 9)] == [4, 6, 7]
 
 
+def test_who_has_read_more_than_there_is_of_a_session_that_has_ended_hears_of_its_end_and_of_all_that_may_be_void(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(recorded, "time", SimpleNamespace(monotonic=lambda: now))
+    log = RecordedLog()
+    log.inherit(5)
+    for seq, kind in ((6, "turn_ended"), (7, "turn_ended"), (8, "session_ended")):
+        log.add(Recorded(seq, kind, b"{}"))
+    log.close()
+    assert [log.known(seq) for seq in (4, 8, 9)] == [4, 5, 5]
+    now += 61
+    assert [log.known(seq) for seq in (4, 8, 9)] == [4, 8, 7]
+
+
 def test_a_log_that_nobody_had_before_knows_what_it_has_told() -> None:
     log = RecordedLog()
     log.add(Recorded(1, "session_started", b"{}"))
