@@ -108,7 +108,9 @@ class RequestRate:
                 _, wait_ms = await self._bus.script(ALLOW, [key], "", 0, 1, rate)
         except (BusError, TimeoutError) as error:
             if not self._counts_from:
-                log.warning("requests cannot be counted and are not limited until they can", error=str(error))
+                log.warning(
+                    "requests cannot be counted and are not limited until they can", error=str(error) or "no answer"
+                )
             self._counts_from = now + _REST_S
             return
         self._counts_from = 0.0

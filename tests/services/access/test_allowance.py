@@ -90,12 +90,15 @@ class _StandsStill:
         return [0, 0]
 
 
-async def test_a_redis_that_stands_still_holds_up_one_request_and_none_behind_it(keys: Keys) -> None:
+async def test_a_redis_that_stands_still_holds_up_one_request_and_none_behind_it(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
     still = _StandsStill()
     rate = RequestRate(cast("RedisConnection", still), keys, 1)
     for _ in range(5):
         await rate.spend(ACME)
     assert still.asked == 1
+    assert "no answer" in caplog.text
 
 
 async def test_whoever_asks_too_often_is_told_when_to_come_back_whether_it_reads_or_writes(
