@@ -13,6 +13,7 @@ from picows import WSMsgType
 from support.waiting import wait_until
 from voicebus.adapters.sockets import picows_socket
 from voicebus.adapters.sockets.picows_socket import PicowsSocket
+from voicebus.adapters.sockets.unfinished import LARGE, Unfinished
 
 
 class Listener:
@@ -146,6 +147,32 @@ async def test_a_message_in_tiny_fragments_takes_no_more_memory_than_its_bytes()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 512 * 1024, "51,200 fragments of two bytes, and as many of none"
+
+
+async def test_a_peer_whose_own_next_fragment_is_too_much_for_all_is_told_so() -> None:
+    transport: Any = Transport([0])
+    socket = PicowsSocket(Listener(), unfinished=(unfinished := Unfinished(room=2 * LARGE)))
+    socket.on_ws_connected(transport)
+    socket.on_ws_frame(transport, frame(WSMsgType.BINARY, bytes(LARGE), fin=False))
+    others: Any = object()
+    unfinished.hold(others, LARGE)
+    socket.on_ws_frame(transport, frame(WSMsgType.CONTINUATION, b"x", fin=False))
+    assert transport.said == ["close 1013", "resumed", "paused"]
+    assert (unfinished.size, socket.arriving.is_counted) == (LARGE, False)
+    socket.on_ws_frame(transport, frame(WSMsgType.CONTINUATION, bytes(LARGE), fin=False))
+    assert unfinished.size == LARGE, "what it sends still is nobody's message"
+    socket.on_ws_disconnected(transport)
+
+
+async def test_the_fragment_that_makes_a_message_whole_keeps_nobody_out() -> None:
+    hears, transport = Hears(), Transport([0])
+    connected: Any = transport
+    socket = PicowsSocket(hears, unfinished=(unfinished := Unfinished(room=2 * LARGE)))
+    socket.on_ws_connected(connected)
+    socket.on_ws_frame(connected, frame(WSMsgType.TEXT, b"x" * (2 * LARGE), fin=False))
+    socket.on_ws_frame(connected, frame(WSMsgType.CONTINUATION, b"x"))
+    socket.count()
+    assert ([len(message) for message in hears.heard], unfinished.size) == ([2 * LARGE + 1], 0)
 
 
 class Hears(Listener):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import mmap
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -187,6 +188,28 @@ async def test_once_a_large_message_is_whole_the_memory_it_came_through_goes_bac
     assert [len(text) for text in echo.texts] == [8 * MIB, 5, 8 * MIB]
     assert len(given) == 2
     assert min(given) >= 8 * MIB
+
+
+async def test_a_large_message_that_came_in_one_piece_leaves_no_memory_behind_either(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(uvicorn_upgrade, "give_back", lambda memory: given.append(len(memory)))
+    echo = Echo()
+    async with port(lambda _: Accept(echo)) as number:
+        await connect(number)
+        opened: Any = await wait_until(lambda: echo.socket, description="the socket")
+        protocol = opened._transport.underlying_transport.get_protocol()
+        whole = bytes([0x81, 0xFF]) + MIB.to_bytes(8, "big") + MASK + b"x" * MIB
+        protocol.data_received(whole)  # in pieces: for the first one the buffer grows
+        assert len(given) == 1
+        assert len(protocol.get_buffer(-1)) > len(whole)
+        protocol.data_received(whole)
+        assert len(given) == 2
+        protocol.data_received(b"\x81\x85" + MASK + b"small")
+        assert [len(text) for text in echo.texts] == [MIB, MIB, 5]
+    assert len(given) == 2
+    assert min(given) > MIB
 
 
 async def test_what_came_with_the_end_of_a_message_counts_as_well(small_room: Unfinished, connect: Connect) -> None:

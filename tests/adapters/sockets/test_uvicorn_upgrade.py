@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.waiting import wait_until
-from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
+from voicebus.adapters.sockets import MAX_MESSAGE, Socket, uvicorn_upgrade
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
@@ -346,7 +346,7 @@ async def answer_to(frames: bytes, echo: Echo | None = None) -> int:
 
 
 async def test_a_peer_that_answers_no_ping_is_dropped_and_one_that_does_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picows_socket, "PING_INTERVAL_S", 0.1)
+    monkeypatch.setattr(uvicorn_upgrade, "PING_INTERVAL_S", 0.1)
     dead, alive = Echo(), Echo()
     waiting = [dead, alive]
     async with port(lambda _: Accept(waiting.pop(0))) as number:

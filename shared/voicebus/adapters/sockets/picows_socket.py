@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -16,16 +16,15 @@ from voicebus.adapters.sockets import (
     MESSAGE_TOO_BIG,
     NO_STATUS,
     NORMAL,
-    PING_INTERVAL_S,
     PROTOCOL_ERROR,
     TRY_AGAIN_LATER,
     Keepalive,
     SocketListener,
 )
 from voicebus.adapters.sockets.acknowledged import acknowledged
+from voicebus.adapters.sockets.arriving import Arriving
 from voicebus.adapters.sockets.burst import Burst, burst, head
-from voicebus.adapters.sockets.unfinished import LARGE, Unfinished, everybody
-from voicebus.telemetry import metrics
+from voicebus.adapters.sockets.unfinished import Unfinished, everybody
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -36,7 +35,6 @@ _COPIED_BY_PICOWS: Final = 8192
 _HEADER_ROOM: Final = 14
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
-_TOO_MUCH: Final = "too much at once"
 
 # Frames in a second that are no whole message: of a message in fragments, pings and pongs.
 _MINOR_PER_S: Final = 1_000
@@ -89,14 +87,7 @@ class PicowsSocket(WSListener):
         self.is_congested: bool = False
         self._leaving = 0
         self._pauses = 0
-        # A message that comes in fragments: None while there is none.
-        self._fragments: bytearray | None = None
-        self._fragments_binary = False
-        self._unfinished = unfinished
-        self.came: int = 0
-        """Bytes behind the last whole frame, as whoever reads for a server's connection counts them."""
-        self.is_counted: bool = False
-        """Whether what has come of a message counts among what is `unfinished` in the process."""
+        self.arriving: Arriving = Arriving(unfinished)
         # The newest ping that came while its answer would have waited behind much else.
         self._ping_unanswered: bytes | None = None
         # Frames that are no message since `_minor_since` (s).
@@ -250,15 +241,15 @@ class PicowsSocket(WSListener):
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind, is_last = frame.msg_type, frame.last_in_buffer
-        self.came = frame.tail_size
+        kind, is_last, arriving = frame.msg_type, frame.last_in_buffer, self.arriving
+        arriving.behind = frame.tail_size
         if not is_last:
             self._burst.open = True
         try:
             # No extension is spoken here, and these bits are for extensions: what they say of the payload is not known.
             if frame.rsv1 or frame.rsv2 or frame.rsv3:
                 self.close(PROTOCOL_ERROR, "a reserved bit is set")
-            elif kind != _TEXT or self._fragments is not None or not frame.fin:
+            elif kind != _TEXT or arriving.in_fragments or not frame.fin:
                 self._other(transport, frame, kind)
             # Nearly every frame is a whole text message of an open connection.
             elif not (self._closing or transport.is_close_frame_sent):
@@ -298,9 +289,9 @@ class PicowsSocket(WSListener):
                 transport.send_pong(payload)
             return
         # A message that comes in fragments, or a fragment out of place.
-        if (kind == _CONTINUATION) != (self._fragments is not None):
+        if (kind == _CONTINUATION) != self.arriving.in_fragments:
             self.close(PROTOCOL_ERROR, "a fragment out of place")
-        elif self._fragments is not None or not frame.fin:
+        elif self.arriving.in_fragments or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
         elif self._taken >= _SHARE:
             self._wait(payload, kind == _BINARY)
@@ -314,7 +305,7 @@ class PicowsSocket(WSListener):
         self._closing = True
         self._gone.set()
         self._writable.set()
-        self._unfinished.hold(self, 0)
+        self.arriving.forget(self)
         for timer in (self._cut, self._next_ping, self._no_pong):
             if timer is not None:
                 timer.cancel()
@@ -353,35 +344,26 @@ class PicowsSocket(WSListener):
         self._abort()
 
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
-        if self._fragments is None:
-            self._fragments, self._fragments_binary = bytearray(), kind == _BINARY
-        self._fragments += payload
-        if self._transport is not None and not self._transport.is_client_side:
-            self.count()
-            if self._closing:  # it was this one that was given up
-                return
-        if len(self._fragments) > self._max_message:
-            self._fragments = bytearray()
+        if self.arriving.add(payload, binary=kind == _BINARY) > self._max_message:
+            self.arriving.forget(self)
             self._deliver_waiting()
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
-            message, self._fragments = bytes(self._fragments), None
-            if self._waiting:
-                self._wait(message, self._fragments_binary)
-            else:
-                self._deliver(message, self._fragments_binary)
+            deliver = self._wait if self._waiting else self._deliver
+            deliver(self.arriving.taken(), self.arriving.is_binary)
+        elif self._transport is not None and not self._transport.is_client_side:
+            self.count()
 
     def count(self) -> None:
         """Count what has come of a message that is not whole, or do so no more."""
-        size = self.came + len(self._fragments or b"")
-        self.is_counted = size >= LARGE and not self._closing
-        self._unfinished.hold(self, size if self.is_counted else 0)
+        if self._closing:
+            self.arriving.forget(self)
+        else:
+            self.arriving.count(self)
 
     def give_up(self) -> None:
-        metrics.LIMITS_REACHED.labels(limit="unfinished_messages").inc()
-        log.warning("too much has come of messages that are not whole, closing the connection that began first")
-        self.is_counted, self._fragments = False, None
-        self.close(TRY_AGAIN_LATER, _TOO_MUCH)
+        self.arriving.forget(self)
+        self.close(TRY_AGAIN_LATER, "too much at once")
         if self._transport is not None:
             self._transport.underlying_transport.pause_reading()  # the rest of it is not to come
 
@@ -465,14 +447,3 @@ class PicowsSocket(WSListener):
 def _code(code: int) -> WSCloseCode:
     # picows takes any code; its stub knows only the registered ones.
     return code  # type: ignore[return-value]
-
-
-def limits() -> dict[str, Any]:
-    """What a server asks of picows: own pings, and the size of one frame. Pongs are given by `PicowsSocket`."""
-    return {
-        "enable_auto_pong": False,
-        "enable_auto_ping": True,
-        "auto_ping_idle_timeout": PING_INTERVAL_S,
-        "auto_ping_reply_timeout": PING_INTERVAL_S,
-        "max_frame_size": MAX_MESSAGE,
-    }

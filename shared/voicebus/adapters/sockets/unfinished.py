@@ -8,6 +8,11 @@ import mmap
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
 LARGE: Final = 64 * 1024
 """Bytes from which an unfinished message counts."""
 
@@ -45,6 +50,8 @@ class Unfinished:
         while self.size > self.room:
             first = next(iter(self._of))
             self.size -= self._of.pop(first)
+            metrics.LIMITS_REACHED.labels(limit="unfinished_messages").inc()
+            log.warning("too much has come of messages that are not whole, closing the connection that began first")
             first.give_up()
 
 

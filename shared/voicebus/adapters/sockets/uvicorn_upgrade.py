@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stub
 
-from voicebus.adapters.sockets import CLOSE_TIMEOUT_S, MAX_BUFFERED, MAX_MESSAGE, SocketListener
-from voicebus.adapters.sockets.picows_socket import PicowsSocket, limits
+from voicebus.adapters.sockets import CLOSE_TIMEOUT_S, MAX_BUFFERED, MAX_MESSAGE, PING_INTERVAL_S, SocketListener
+from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.adapters.sockets.unfinished import LARGE, give_back
 from voicebus.telemetry.logging import get_logger
 
@@ -108,11 +108,14 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
         if socket is None:
             super().buffer_updated(nbytes)
             return
-        socket.came += nbytes
+        arriving = socket.arriving
+        arriving.behind += nbytes
+        # Before the frames in it are taken out, as a large message may come in one piece once the buffer has grown.
+        is_large = arriving.behind >= LARGE
         super().buffer_updated(nbytes)
-        if socket.came >= LARGE or socket.is_counted:
+        if is_large or arriving.is_counted:
             socket.count()
-            if not socket.is_counted:
+            if not arriving.is_counted:
                 give_back(self.get_buffer(-1))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -243,7 +246,6 @@ def _response(verdict: Verdict, socket: PicowsSocket | None) -> WSUpgradeRespons
 
 
 def _picows(decide: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener], max_message: int) -> _UpgradedProtocol:
-    asked = limits()
     return _UpgradedProtocol(
         None,  # host and port: client side only
         None,  # path: client side only
@@ -252,11 +254,11 @@ def _picows(decide: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener],
         logging.getLogger("picows.server"),
         True,  # disconnect on an exception of the listener
         _HANDSHAKE_TIMEOUT_S,
-        asked["enable_auto_ping"],
-        asked["auto_ping_idle_timeout"],
-        asked["auto_ping_reply_timeout"],
+        True,  # it pings a silent peer by itself
+        PING_INTERVAL_S,  # after so long
+        PING_INTERVAL_S,  # and waits so long for the answer
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        asked["enable_auto_pong"],
+        False,  # pongs are given by `PicowsSocket`
         max_message,
         None,  # headers: client side only
         _READ_BUFFER,
