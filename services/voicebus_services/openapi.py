@@ -1,4 +1,4 @@
-"""What every service's OpenAPI document says alike: its errors, its credential, and how long a body may be."""
+"""What every service's OpenAPI document says alike: its errors, and its credential."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,16 +10,13 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voicebus.runtime.frames import MAX_VALUES, most_values
+from voicebus.runtime.frames import MAX_VALUES
+from voicebus_services.bodies import MAX_BODY
 from voicebus_services.heads import HeadAsGet
-from voicebus_services.http import ProblemError, answer_with_problems
+from voicebus_services.http import answer_with_problems
 from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD, WHOLE_WITHIN_S
 from voicebus_services.paging import CURSOR_CHARS, CURSOR_PATTERN
-
-MAX_BODY: Final = 4 * 1024 * 1024
-"""Bytes of a request's body: a message may bring images."""
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -149,52 +146,3 @@ def _completed(document: dict[str, Any], *, secured: bool) -> dict[str, Any]:
                 operation["responses"].setdefault("409", problems({409: "a request with this key is in hand."})[409])
     document["tags"] = [tag for tag in document["tags"] if tag["name"] in used]
     return document
-
-
-class BoundedBodies:
-    """ASGI middleware: a request whose body is longer than `MAX_BODY`, or may have more than `MAX_VALUES` values, is
-    answered with 413, and read no further.
-    """
-
-    def __init__(self, app: ASGIApp, *, limit: int = MAX_BODY) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        refused = ProblemError(413, "too_large", f"the body is longer than {self._limit} bytes; send less")
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._limit:
-            await refused.response()(scope, receive, send)
-            return
-        taken = values = 0
-        began = too_large = False
-
-        async def bounded() -> Message:
-            nonlocal taken, values, too_large, refused
-            message = await receive()
-            body = message.get("body", b"")
-            taken, values = taken + len(body), values + most_values(body)
-            if values > MAX_VALUES:
-                refused = ProblemError(413, "too_large", f"the body has more than {MAX_VALUES:,} values; send less")
-            too_large = taken > self._limit or values > MAX_VALUES
-            if too_large:
-                raise refused
-            return message
-
-        async def answer(message: Message) -> None:
-            nonlocal began
-            # Whatever the application makes of the exception is not what was wrong.
-            if began or not too_large:
-                began = True
-                await send(message)
-
-        try:
-            await self._app(scope, bounded, answer)
-        except ProblemError as problem:
-            if problem is not refused:
-                raise
-        if too_large and not began:
-            await refused.response()(scope, receive, send)

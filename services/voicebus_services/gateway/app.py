@@ -16,6 +16,7 @@ from voicebus.ports import Clock
 from voicebus_services.access.authenticator import Authenticator, caller, manager
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.known_first import KnownFirst
+from voicebus_services.bodies import BoundedBodies
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.recorded import Recall
@@ -36,7 +37,7 @@ from voicebus_services.gateway.routes import (
 from voicebus_services.gateway.routes import sessions as session_routes
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import CONNECT, REALTIME
-from voicebus_services.openapi import BoundedBodies, new_app
+from voicebus_services.openapi import new_app
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from voicebus.adapters.database.transcripts import ItemType, Role, Status, Trans
 from voicebus.errors import StoreError
 from voicebus_services.access.authenticator import Authenticator, Dependency, manager
 from voicebus_services.access.principal import Principal
+from voicebus_services.bodies import BoundedBodies
 from voicebus_services.http import ProblemError
-from voicebus_services.openapi import CURSOR, BoundedBodies, Responses, new_app, problems
+from voicebus_services.openapi import CURSOR, Responses, new_app, problems
 from voicebus_services.paging import cursor_of, place_of
 from voicebus_services.transcript_archiver import recording_route, tail_route
 from voicebus_services.transcript_archiver.forms import captions, text_line

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
 from support.waiting import wait_until
+from voicebus_services.bodies import MAX_BODY
 from voicebus_services.gateway.wiring import Gateway
-from voicebus_services.openapi import MAX_BODY
 
 
 @pytest.fixture
