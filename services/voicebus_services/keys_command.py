@@ -136,7 +136,8 @@ def create(
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = _OPTIONS.get(str(first["loc"][-1]), str(first["loc"][-1]))
+        name = next(part for part in reversed(first["loc"]) if isinstance(part, str))  # behind it which of several
+        where = _OPTIONS.get(name, name)
         what = _NAME if first["type"] == "string_pattern_mismatch" else allowed(first)
         raise UsageError(f"--{where.replace('_', '-')}: {first['input']!r} was read, but {what}") from error
     return key, stored

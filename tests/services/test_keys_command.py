@@ -83,6 +83,7 @@ def test_a_list_shows_everything_but_the_keys(tmp_path: Path, capsys: pytest.Cap
     ("arguments", "why"),
     [
         (["--tenant", "a b"], "--tenant: 'a b' was read"),
+        (["--tenant", "acme", "--agents", "a" * 201], "--agents: 'aaaa"),
         (["--tenant", "acme", "--expires", "soon"], "--expires: 'soon' was read"),
         (["--tenant", "acme", "--expires", "2020-01-01"], "--expires: '2020-01-01' was read, but a time to come"),
         (["--tenant", "acme", "--file", "nowhere/keys"], "--file: 'nowhere/keys' cannot be written (No such file or"),

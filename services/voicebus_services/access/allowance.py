@@ -93,7 +93,7 @@ class RequestRate:
     async def spend(self, principal: Principal) -> None:
         """Count one request. Where Redis does not count it, it is let through: it may need nothing of Redis.
 
-        A Redis that stands still holds up one request for half a second, and those behind it not at all.
+        A Redis that stands still holds requests up for half a second, and for two seconds after that none.
 
         Raises:
             ProblemError: 429 `too_many_requests`, with `Retry-After`.
@@ -111,7 +111,7 @@ class RequestRate:
                 log.warning(
                     "requests cannot be counted and are not limited until they can", error=str(error) or "no answer"
                 )
-            self._counts_from = now + _REST_S
+            self._counts_from = asyncio.get_running_loop().time() + _REST_S
             return
         self._counts_from = 0.0
         if wait_ms:

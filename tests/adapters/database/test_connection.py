@@ -38,13 +38,13 @@ def test_a_server_that_stands_still_is_given_up_and_the_next_connection_is_anoth
 
 def test_a_statement_may_take_as_long_as_the_server_has_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "BESIDE_S", 0.0)
-    monkeypatch.setattr(answering, "ALIVE_S", 0.3)
+    longer = text(f"SELECT pg_backend_pid() FROM pg_sleep({answering.ALIVE_S + 0.3})")
     with PostgresServer() as server:
         engine, _ = open_engine(server.url)
         try:
             for _ in range(2):  # the second on a connection that was asked whether it lives
                 with engine.connect() as connection:
-                    slept = connection.execute(text("SELECT pg_backend_pid() FROM pg_sleep(0.9)")).scalar()
+                    slept = connection.execute(longer).scalar()
             with engine.connect() as connection:
                 assert connection.execute(text("SELECT pg_backend_pid()")).scalar() == slept
         finally:

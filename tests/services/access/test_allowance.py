@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.contracts.streams import Keys
+from voicebus_services.access import allowance
 from voicebus_services.access.allowance import RequestRate
 from voicebus_services.access.authenticator import Authenticator, caller
 from voicebus_services.access.keystore import KeyStore
@@ -91,8 +92,9 @@ class _StandsStill:
 
 
 async def test_a_redis_that_stands_still_holds_up_one_request_and_none_behind_it(
-    keys: Keys, caplog: pytest.LogCaptureFixture
+    keys: Keys, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(allowance, "_REST_S", 600.0)
     still = _StandsStill()
     rate = RequestRate(cast("RedisConnection", still), keys, 1)
     for _ in range(5):
