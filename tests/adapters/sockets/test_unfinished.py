@@ -66,6 +66,7 @@ def test_memory_that_is_given_back_is_whole_pages_within_the_buffer() -> None:
 
 @pytest.fixture
 def small_room(monkeypatch: pytest.MonkeyPatch) -> Unfinished:
+    assert everybody.size == 0, "a test before this one has left a connection"
     monkeypatch.setattr(everybody, "room", 4 * MIB)
     return everybody
 
