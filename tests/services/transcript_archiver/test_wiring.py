@@ -1,6 +1,7 @@
 """The archiver as a process: started, asked, stopped, killed, and refused a start."""
 
 import asyncio
+import http.client
 import signal
 import socket
 import sys
@@ -13,14 +14,18 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from services.transcript_archiver.conftest import Bus
 from support.commands import environment, voicebus
 from support.recorded import conversation
+from support.recordings import write_parts
 from support.servers import free_port
+from support.sounds import parts
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.recordings.storage import RecordingStorage
 
 # Its tests start up to a dozen commands one after another, which takes a busy machine long.
 pytestmark = pytest.mark.timeout(180)
@@ -93,6 +98,64 @@ async def test_a_process_archives_answers_and_ends_well_on_sigterm(
         assert await archiver.terminate() == 0
     leases = [bus.keys.archiver_lease(shard) for shard in range(4)]
     assert await bus.connection.call("EXISTS", *leases) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+THEIRS = (
+    "theirs", "theirs%20", "theirs%00", "theirs%2F", "THEIRS", ".%2Ftheirs", "..", ".", "%2e%2e", "...", "~", "%25",
+    "../other/theirs", "..%2Fother%2Ftheirs", "%2e%2e%2fother%2ftheirs", "..%252Fother%252Ftheirs",
+    "..%5Cother%5Ctheirs", "%c0%ae%c0%ae%c0%afother%c0%aftheirs", "..;/other/theirs", "mine/../theirs",
+    "mine%2F..%2F..%2Fother%2Ftheirs",
+    "%252E%252E", "%2Fetc%2Fpasswd", "/etc/passwd", "../../../../../../../../etc/passwd", "file:%2F%2F%2Fetc%2Fpasswd",
+    "theirs'%20OR%20'1'='1", "%25theirs%25", "the_rs", "*",
+)  # fmt: skip
+"""What leads to another tenant's call, or to files, where something on the way is taken as more than a name."""
+
+
+async def test_no_path_leads_to_another_tenants_call_or_to_a_file(
+    bus: Bus, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("acme:right\nother:another\n")
+    url = f"file://{tmp_path}/calls/recordings"
+    storage = RecordingStorage.at(url)
+    for tenant, session in (("acme", "mine"), ("acme", ".."), ("other", "theirs")):
+        first, *events = conversation(session)
+        await bus.record(replace(first, data={**first.data, "tenant": tenant}), *events)
+        if session != "..":
+            await write_parts(storage, tenant, session, parts(2))
+
+    def asked(port: int, path: str, key: str = "right") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def attack(port: int) -> None:
+        for key, session in (("right", "mine"), ("another", "theirs")):
+            assert asked(port, f"/v1/transcripts/{session}/recording", key)[1].startswith(b"OggS")
+            assert b"sunny in Paris" in asked(port, f"/v1/transcripts/{session}", key)[1]
+        # A session may have any name, which stays one.
+        assert b"sunny in Paris" in asked(port, "/v1/transcripts/%2E%2E")[1]
+        assert asked(port, "/v1/transcripts/%2E%2E/recording")[0] == 404
+        for name in THEIRS:
+            for path in (f"/v1/transcripts/{name}/recording", f"/v1/transcripts/{name}/events", f"/docs/assets/{name}"):
+                status, body = asked(port, path)
+                assert status in (404, 422) or name in ("..", "%2e%2e"), (path, status, body)
+                assert b"OggS" not in body, path
+                assert b"root:" not in body, path
+            if name not in ("..", "%2e%2e"):
+                status, body = asked(port, f"/v1/transcripts/{name}")
+                assert status in (404, 422, 307 if name.endswith("%2F") else 404), (name, status, body)
+                assert b"Paris" not in body, name
+
+    running = {**settings, "api_keys_file": keys, "recordings_url": url}
+    async with archiver_process(tmp_path / "log", **running) as archiver:
+        await bus.wait_idle()
+        await asyncio.to_thread(attack, int(archiver.http_url.rpartition(":")[2]))
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
