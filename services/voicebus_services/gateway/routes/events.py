@@ -93,7 +93,7 @@ def routes(
         principal: Annotated[Principal, Depends(asking)],
         seq: Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events above it.")] = 0,
         last_event_id: Annotated[
-            str, Header(max_length=15, description="Beats `seq`.", json_schema_extra={"pattern": "^[0-9]*$"})
+            str, Header(max_length=64, description="Beats `seq`.", json_schema_extra={"pattern": "^[0-9]*$"})
         ] = "",
     ) -> Any:
         """Every recorded event above `seq`, then each as it is recorded, until the session has ended."""

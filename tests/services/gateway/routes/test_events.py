@@ -86,17 +86,6 @@ async def test_a_last_event_id_that_is_no_seq_is_refused(gateway: Gateway) -> No
             assert response.json()["detail"].startswith("Last-Event-ID is 'abc', but the seq of a recorded event")
 
 
-@pytest.mark.parametrize("query", [True, False], ids=["seq", "Last-Event-ID"])
-async def test_a_place_that_no_event_can_have_is_refused_however_it_is_named(gateway: Gateway, query: bool) -> None:
-    number = str(2**63)
-    async with native(gateway) as client:
-        session = await talked(client)
-        named = {} if query else {"Last-Event-ID": number}
-        async with reading(gateway, session, f"?seq={number}" if query else "", **named) as response:
-            await response.aread()
-            assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
-
-
 async def test_a_session_that_ended_is_read_to_its_end(gateway: Gateway, gateways: Gateways) -> None:
     async with native(gateway) as client:
         session = await talked(client)
