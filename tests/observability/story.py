@@ -100,6 +100,8 @@ class Story:
             try:
                 await step
             except (AssertionError, VoicebusError) as error:
+                for gateway in self.cluster.services["gateway"]:
+                    error.add_note("\n".join(gateway.child.last_lines))
                 wrong.append(error)
         return wrong
 

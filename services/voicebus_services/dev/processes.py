@@ -57,12 +57,17 @@ class Child:
     def running(self) -> bool:
         return self._process.returncode is None
 
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The newest lines of its log, at most five."""
+        return tuple(self._last)
+
     async def wait(self) -> int:
         return await self._process.wait()
 
     def explain_end(self) -> str:
         """Why the process ended: its own last error line, else its status."""
-        errors = [line for line in self._last if line.startswith("voicebus:")]
+        errors = [line for line in self.last_lines if line.startswith("voicebus:")]
         return errors[-1].removeprefix("voicebus: ") if errors else f"it ended with status {self._process.returncode}"
 
     async def until_ready(self, ops_port: int, *, timeout_s: float) -> None:
