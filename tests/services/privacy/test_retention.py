@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def database(empty_database: str) -> str:
 @pytest.fixture
 def storage(tmp_path: Path) -> RecordingStorage:
     return RecordingStorage.at(f"file://{tmp_path / 'recordings'}")
+
+
+def locking(storage: RecordingStorage) -> Callable[[str, str], Awaitable[int]]:
+    """Erases what the storage holds but for the recording of acme-0."""
+    erase = storage.erase
+
+    async def locked(tenant: str, session: str) -> int:
+        if session == "acme-0":
+            raise StoreError("the object is locked")
+        return await erase(tenant, session)
+
+    return locked
 
 
 def policies(tmp_path: Path, **content: object) -> Policies:
@@ -139,18 +152,11 @@ async def test_behind_a_recording_that_cannot_be_erased_the_others_are_waited_fo
 async def test_the_bytes_of_a_recording_are_noted_though_another_cannot_be_erased(
     database: str, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    erase = storage.erase
-
-    async def locked(tenant: str, session: str) -> int:
-        if session == "acme-0":
-            raise StoreError("the object is locked")
-        return await erase(tenant, session)
-
     async with TranscriptStore(database) as store:
         await fill(store, storage)
         names = dict.fromkeys(("acme-0", "acme-50"), "acme")
         with monkeypatch.context() as away:
-            away.setattr(storage, "erase", locked)
+            away.setattr(storage, "erase", locking(storage))
             first = await Eraser(store, storage).erase(names, REQUEST, STARTED_AT)
         assert [(one.session, one.recording_bytes) for one in first.erased] == [("acme-50", 10)]
         await Eraser(store, storage).erase(names, REQUEST, STARTED_AT)
@@ -191,7 +197,7 @@ async def test_a_recording_that_cannot_be_erased_keeps_nobody_elses(
             raise StoreError("the object is locked")
         return await erase(tenant, session)
 
-    monkeypatch.setattr(storage, "erase", locked)
+    monkeypatch.setattr(storage, "erase", locking(storage))
     async with TranscriptStore(database) as store:
         await fill(store, storage)
         rules = policies(tmp_path, default={"keep": "1d"})
@@ -204,14 +210,7 @@ async def test_a_recording_that_cannot_be_erased_keeps_nobody_elses(
 async def test_one_that_is_all_that_is_due_and_cannot_be_erased_keeps_no_recording_from_its_end(
     database: str, tmp_path: Path, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    erase = storage.erase
-
-    async def locked(tenant: str, session: str) -> int:
-        if session == "acme-0":
-            raise StoreError("the object is locked")
-        return await erase(tenant, session)
-
-    monkeypatch.setattr(storage, "erase", locked)
+    monkeypatch.setattr(storage, "erase", locking(storage))
     async with TranscriptStore(database) as store:
         await fill(store, storage)
         rules = policies(tmp_path, tenants={"acme": {"keep": "70d"}, "other": {"keep_recordings": "1d"}})
