@@ -74,7 +74,6 @@ class Abandoned:
             try:
                 await self.look()
             except (BusError, StoreError) as error:
-                self._alone.clear()  # nobody could come back meanwhile
                 log.info("sessions without a gateway are looked for later", error=str(error))
             except Exception:  # one odd session must not end the care of all
                 log.exception("sessions without a gateway are not looked after")
@@ -83,11 +82,12 @@ class Abandoned:
         """End what has been without a gateway for the grace.
 
         Raises:
-            BusError, StoreError: Redis or the database cannot be reached.
+            BusError, StoreError: Redis, or the master of some of them, or the database cannot be reached.
         """
+        # Of one that cannot be looked at now nobody could come back either: it is given the grace anew.
+        known, self._alone = self._alone, {}
         shards = self._shards()
         open_ones = [one for one in await self._store.unfinished() if self._keys.event_shard(one) in shards]
-        alone: dict[str, float] = {}
         now = self._monotonic()
 
         async def see_to(session: str) -> None:
@@ -96,16 +96,15 @@ class Abandoned:
                 return
             # Asked behind the answer, which may have come from a server that has just woken up.
             told = standing.released or self._is_dead(standing.owner)
-            if not told and session not in self._alone:
+            if not told and session not in known:
                 return
-            since = alone[session] = self._alone.get(session, now)
+            since = self._alone[session] = known.get(session, now)
             if told and now >= since + self._grace_s:
                 left = await self._bus.take(session, standing.epoch, owner=standing.owner)
                 if left is not None:
                     await self._end(left)
 
         await self._singly.look(open_ones, see_to)
-        self._alone = alone
 
     async def _end(self, left: Left) -> None:
         ref = SessionRef(left.session, left.epoch)

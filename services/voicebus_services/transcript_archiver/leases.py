@@ -7,15 +7,19 @@ A shard has one reader at a time, so the order of a session's events holds. A le
 import asyncio
 import random
 import time
-from typing import Final
+from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.contact import Contact
-from voicebus.adapters.redis.scripts import script
+from voicebus.adapters.redis.scripts import Script, script
 from voicebus.contracts.streams import Keys
+from voicebus.errors import BusError
 
 LEASE_MS: Final = 2_000
 REFRESH_S: Final = 0.5
+
+# A server that hangs for longer is not waited for: leases that others keep are to be renewed.
+_WAIT_S: Final = 1.0
 
 
 # KEYS: members; ARGV: me, ms after which silence means death. Returns the living, sorted. Who was heard of in a time
@@ -93,18 +97,27 @@ class ShardLeases:
 
         Returns:
             Held shards beyond the fair share; finish what is in hand of them, then `release` them.
+
+        Raises:
+            BusError: Redis, or a master of a cluster, is away. What the others keep was renewed and taken.
         """
-        with self.contact.writing(self._bus.server_of(self._keys.archivers)):
-            living = await self._bus.script(_ANNOUNCE, [self._keys.archivers], self._me, LEASE_MS)
+        # All at once: what one master keeps does not run out while another one is waited for.
+        living, *answers = await asyncio.gather(
+            self._ask(_ANNOUNCE, self._keys.archivers),
+            *(self._hold(shard) for shard in list(self._valid_until)),
+            return_exceptions=True,
+        )
+        if isinstance(living, BaseException):
+            raise living
         share = fair_share(self._me, living, self._keys.event_shards)
-        await asyncio.gather(*(self._hold(shard) for shard in list(self._valid_until)))
-        missing = share - len(self._valid_until)
-        if missing > 0:
-            others = [shard for shard in range(self._keys.event_shards) if shard not in self._valid_until]
-            random.shuffle(others)  # two that start together seldom ask for the same one first
-            for shard in others:
-                if missing > 0 and await self._hold(shard):
-                    missing -= 1
+        others = [shard for shard in range(self._keys.event_shards) if shard not in self._valid_until]
+        random.shuffle(others)  # two that start together seldom ask for the same one first
+        while others and (missing := share - len(self._valid_until)) > 0:
+            some, others = others[:missing], others[missing:]
+            answers += await asyncio.gather(*map(self._hold, some), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
         return self.held[share:]
 
     async def release(self, shard: int) -> None:
@@ -119,11 +132,17 @@ class ShardLeases:
 
     async def _hold(self, shard: int) -> bool:
         asked = time.monotonic()
-        lease = self._keys.archiver_lease(shard)
-        with self.contact.writing(self._bus.server_of(lease)):
-            granted = await self._bus.script(_HOLD, [lease], self._me, LEASE_MS)
+        granted = bool(await self._ask(_HOLD, self._keys.archiver_lease(shard)))
         if granted:
             self._valid_until[shard] = asked + LEASE_MS / 1000
         else:
             self._valid_until.pop(shard, None)
-        return bool(granted)
+        return granted
+
+    async def _ask(self, script: Script, key: str) -> Any:
+        with self.contact.writing(self._bus.server_of(key)):
+            try:
+                async with asyncio.timeout(_WAIT_S):
+                    return await self._bus.script(script, [key], self._me, LEASE_MS)
+            except TimeoutError as error:
+                raise BusError(f"Redis did not answer within {_WAIT_S} s about {key}") from error

@@ -1,5 +1,6 @@
 """When an archiver ends a session that its gateway has left, and when it leaves that to others."""
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +20,10 @@ GRACE_S = 2.0
 
 
 class Archive:
-    """One open session of the gateway `g`, as Redis tells of it; `taken` is when this archiver wanted to end it."""
+    """One open session of the gateway `g`, as Redis tells of it; `taken` is when this archiver wanted to end it.
+
+    The master of `others` is away.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -28,6 +32,7 @@ class Archive:
         self.looks = 0
         self.state: dict[str, Any] = {"lives_for_ms": 0, "released": False, "ended": False, "seq": 3}
         self.taken: list[float] = []
+        self.others: list[str] = []
         self.abandoned = Abandoned(
             cast("TranscriptStore", self),
             cast("RedisTakeover", self),
@@ -43,19 +48,20 @@ class Archive:
 
     async def at(self, *moments: float) -> list[float]:
         for self.now in moments:
-            await self.abandoned.look()
+            with contextlib.suppress(BusError):
+                await self.abandoned.look()
         return self.taken
 
     # --- TranscriptStore
 
     async def unfinished(self) -> list[str]:
-        return ["s"]
+        return [*self.others, "s"]
 
     # --- RedisTakeover
 
     async def look(self, session: str) -> Any:
         self.looks += 1
-        if not self.is_reachable:
+        if not self.is_reachable or session in self.others:
             raise BusError("away")
         return SimpleNamespace(session=session, owner="g", epoch=1, **self.state)
 
@@ -92,6 +98,11 @@ async def test_a_session_that_was_given_up_needs_no_heartbeats_for_it(archive: A
     archive.told = False
     archive.state["released"] = True
     assert await archive.at(0.0, 2.0) == [2.0]
+
+
+async def test_a_session_whose_master_is_away_keeps_nobody_elses_from_being_ended(archive: Archive) -> None:
+    archive.others = ["first"]
+    assert await archive.at(0.0, 1.0, 2.0) == [2.0]
 
 
 async def test_who_could_not_come_back_while_redis_was_away_is_given_the_grace_anew(

@@ -1,5 +1,6 @@
 """Shards are read by one archiver at a time, and shared fairly."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from services.transcript_archiver.conftest import Bus
 from support.waiting import wait_until
 from voicebus.adapters.redis.contact import Contact
+from voicebus.adapters.redis.scripts import Script
 from voicebus.errors import BusError
 from voicebus_services.transcript_archiver.leases import ShardLeases, fair_share
 
@@ -89,6 +91,52 @@ async def test_a_lease_that_was_not_renewed_is_not_relied_on(
     await a.refresh()
     await wait_until(lambda: not a.held, description="the lease to run out on its holder's own clock")
     assert not a.holds(0)
+
+
+@pytest.fixture
+def hanging(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of which a master would tell that hangs."""
+    keys, run = list[str](), bus.connection.script
+
+    async def script(script: Script, names: list[str], *arguments: str | int) -> Any:
+        if names[0] in keys:
+            await asyncio.Event().wait()
+        return await run(script, names, *arguments)
+
+    monkeypatch.setattr(bus.connection, "script", script)
+    monkeypatch.setattr("voicebus_services.transcript_archiver.leases._WAIT_S", 0.1)
+    return keys
+
+
+async def test_a_master_that_hangs_costs_the_shards_that_it_keeps_and_no_others(
+    pair: tuple[ShardLeases, ShardLeases], bus: Bus, hanging: list[str]
+) -> None:
+    a, b = pair
+    await a.refresh()
+    hanging.append(bus.keys.archiver_lease(1))
+
+    async def holds_the_others(archiver: ShardLeases) -> bool:
+        with pytest.raises(BusError):
+            await archiver.refresh()
+        return archiver.held == [0, 2, 3]
+
+    await wait_until(lambda: holds_the_others(a), description="the lease of one shard to run out")
+    hanging.clear()
+    await a.leave()
+    hanging.append(bus.keys.archiver_lease(1))
+    await wait_until(lambda: holds_the_others(b), description="the others to be taken")
+
+
+async def test_shards_are_kept_while_nobody_tells_how_many_archivers_live(
+    pair: tuple[ShardLeases, ShardLeases], bus: Bus, hanging: list[str]
+) -> None:
+    a, _ = pair
+    await a.refresh()
+    hanging.append(bus.keys.archivers)
+    await bus.connection.call("DEL", bus.keys.archiver_lease(2))
+    with pytest.raises(BusError):
+        await a.refresh()
+    assert await bus.connection.call("GET", bus.keys.archiver_lease(2)) == "a"
 
 
 async def test_a_lease_that_redis_does_not_take_tells_that_heartbeats_may_not_have_been_taken_either(
