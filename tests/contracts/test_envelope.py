@@ -143,6 +143,19 @@ def test_a_missing_field_is_malformed(missing: str) -> None:
     assert caught.value.reason == "malformed"
 
 
+def test_half_a_surrogate_pair_that_a_worker_in_javascript_left_is_a_question_mark() -> None:
+    half = r'{"call_id": "c", "outcome": "ok", "output": "so \ud83d", "worker": "w", "duration_ms": 1}'
+    assert tools.ToolResult.of(Entry.parse(FIELDS | {"data": half})).output == "so ?"
+    assert tools.ToolResult.stored(half).output == "so ?"
+    with pytest.raises(ContractError, match="data"):
+        Entry.parse(FIELDS | {"data": half.removesuffix("}")})
+
+
+def test_fractions_of_a_millisecond_are_no_reason_to_refuse_a_result() -> None:
+    result = {"call_id": "c", "outcome": "ok", "output": "o", "worker": "w", "duration_ms": 12.7}
+    assert tools.ToolResult.model_validate(result).duration_ms == 13
+
+
 def test_data_of_another_message_is_malformed() -> None:
     with pytest.raises(ContractError, match=r"^t: call_id: Field required$"):
         tools.ToolCall.of(Entry.parse(FIELDS))

@@ -1,13 +1,15 @@
 """The envelope of every stream entry, and its one translation to and from Redis fields (contract section 2)."""
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from voicebus.errors import ContractError
-from voicebus.utf8 import encoded
+from voicebus.utf8 import encoded, sendable
 
 VERSION: Final = 1
 _VERSION: Final = str(VERSION)
@@ -15,6 +17,15 @@ _VERSION_DIGITS: Final = 9
 
 _DATA: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.Encoder().encode
+_HALF_PAIR: Final = r"\ud"
+
+
+def _whole(given: Any) -> Any:
+    return round(given) if isinstance(given, float) and math.isfinite(given) else given
+
+
+# Whole, also where the clock of a worker in another language counts fractions of them.
+Milliseconds = Annotated[int, BeforeValidator(_whole)]
 
 
 class Message(BaseModel):
@@ -112,8 +123,8 @@ class Entry(msgspec.Struct, frozen=True):
                 f"entry has version {version[:20]}, this service reads up to {VERSION}", reason="unsupported_version"
             )
         try:
-            data = _DATA.decode(fields.get("data", ""))
-        except (msgspec.DecodeError, RecursionError) as error:
+            data = json_object(fields.get("data", ""))
+        except ValueError as error:
             raise ContractError(f"entry field data: {error}", reason="malformed") from error
         try:
             return msgspec.convert({**fields, "data": data}, cls, strict=False)
@@ -154,6 +165,25 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
         if self.traceparent is not None:
             flat += ("traceparent", self.traceparent)
         return flat
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object; also one with half a surrogate pair in it, which JavaScript leaves where it cuts an emoji apart.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return _DATA.decode(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    except msgspec.DecodeError as error:
+        if _HALF_PAIR not in text.lower():
+            raise
+        try:
+            return _DATA.decode(_encode(sendable(json.loads(text))))
+        except (ValueError, RecursionError):
+            raise error from None
 
 
 def _first(error: ValidationError) -> str:

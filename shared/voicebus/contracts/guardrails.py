@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from voicebus.contracts.envelope import Message
+from voicebus.contracts.envelope import Message, Milliseconds
 
 GUARDRAIL_CHECK: Final = "guardrail.check"
 GUARDRAIL_VERDICT: Final = "guardrail.verdict"
@@ -56,6 +56,6 @@ class GuardrailVerdict(Message):
     response_id: str
     results: list[GuardrailResult]
     worker: str
-    duration_ms: int
+    duration_ms: Milliseconds
     supersedes: list[str] = Field(default_factory=list)
     pending: list[str] = Field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from typing_extensions import TypedDict
 
-from voicebus.contracts.envelope import Message
+from voicebus.contracts.envelope import Message, Milliseconds, json_object
 from voicebus.errors import ContractError
 
 TOOL_CALL: Final = "tool.call"
@@ -151,7 +151,7 @@ class ToolResult(Message):
     output: str
     error: ToolFailure | None = None
     worker: str
-    duration_ms: int
+    duration_ms: Milliseconds
     background: bool = False
     reference: str | None = None
     context: dict[str, ContextChange] = Field(default_factory=dict)
@@ -171,6 +171,15 @@ class ToolResult(Message):
         return self.model_copy(update=said)
 
     @classmethod
+    def unreadable(cls, call_id: str, why: str) -> "ToolResult":
+        """What comes of a call whose worker has answered what nobody can read: it has ended, nobody knows how."""
+        output = "Its outcome is unknown: the answer of the tool cannot be read. It may or may not have taken effect."
+        return cls(
+            call_id=call_id, outcome=Outcome.UNKNOWN, output=output, error=ToolFailure(kind="malformed", message=why),
+            worker="gateway", duration_ms=0,
+        )  # fmt: skip
+
+    @classmethod
     def stored(cls, text: str) -> "ToolResult":
         """The result in the record of a call, which its worker has written, in whatever language.
 
@@ -178,11 +187,13 @@ class ToolResult(Message):
             ContractError: `malformed`; it can be read by nobody.
         """
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate(json_object(text))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise ContractError(f"stored result: {where}: {first['msg']}", reason="malformed") from error
+        except ValueError as error:
+            raise ContractError(f"stored result: {error}", reason="malformed") from error
 
 
 class ToolCancel(Message):

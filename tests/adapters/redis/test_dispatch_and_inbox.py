@@ -278,6 +278,27 @@ async def test_an_inbox_entry_that_its_session_cannot_read_is_dead_lettered(
     assert letter["reason"] == "unexpected_type"
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"output": {"price": 1}}, {"outcome": "fine"}, {"error": "no"}, {"reference": "vb:config"}]
+)
+async def test_a_result_that_cannot_be_read_ends_its_call_at_once_as_unknown(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, wrong: dict[str, Any]
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+    got: list[ToolResult] = []
+    inbox.subscribe("s1", lambda entry: got.append(ToolResult.of(entry)))
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="done", worker="w", duration_ms=1)
+    entry = new_entry(SESSION, TOOL_RESULT, result, clock)
+    fields = replace(entry, data={**entry.data, **wrong}).fields()
+    async with running(inbox.run()):
+        await bus.call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+        await wait_until(lambda: got, description="the end of the call")
+        await wait_until(lambda: bus.call("XLEN", keys.dead("inbox")), description="the dead letter")
+    assert [(one.call_id, one.outcome) for one in got] == [("c1", Outcome.UNKNOWN)]
+    assert got[0].error is not None
+    assert got[0].error.kind == "malformed"
+
+
 async def test_entries_queued_while_redis_was_away_arrive_when_it_is_back() -> None:
     keys = Keys("vb")
     with RedisServer(persistent=True) as server:

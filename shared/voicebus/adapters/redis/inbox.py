@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import keep_pinned
@@ -17,7 +19,7 @@ from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND,
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
-from voicebus.contracts.tools import TOOL_RESULT, TOOL_STARTED
+from voicebus.contracts.tools import TOOL_RESULT, TOOL_STARTED, ToolResult
 from voicebus.errors import BusError, CommandRefusedError, ContractError
 from voicebus.ports import Deliver
 from voicebus.runtime.consumer import until_reached
@@ -182,6 +184,7 @@ class RedisInbox:
             refused = error
         except ContractError as error:
             refused = CommandRefusedError("invalid_value", str(error))
+            self._end_call(entry, error)
             await self._dead_letter(entry_id, fields, error)
         except Exception as error:  # one session's failure must not stop the others' replies
             log.exception("inbox entry not handled", session=entry.session, type=entry.type)
@@ -241,6 +244,12 @@ class RedisInbox:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)
             raise CommandRefusedError("unknown_session", f"this gateway does not hold session {entry.session[:64]!r}")
         return deliver(entry)
+
+    def _end_call(self, entry: Entry, error: ContractError) -> None:
+        """A result that cannot be read ends its call all the same: no other one will come, and somebody waits."""
+        call = entry.data.get("call_id")
+        if entry.type == TOOL_RESULT and isinstance(call, str):
+            self.bring(replace(entry, data=ToolResult.unreadable(call, str(error)).model_dump(mode="json")))
 
     async def _dead_letter(self, entry_id: str, fields: dict[str, str], error: ContractError) -> None:
         # Here, as an entry that is routed again is known by then.
