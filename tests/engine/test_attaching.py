@@ -12,6 +12,7 @@ from voicebus.engine.attaching import ATTACH_TIMER
 from voicebus.engine.config import Face, Recovering
 from voicebus.engine.inputs import LinkLost, LinkOpened, SendMessage
 from voicebus.engine.outputs import ConcealInput, DispatchTool
+from voicebus.engine.turns import CREATE_TIMER
 
 CALL: Mapping[str, Any] = {"face": Face.SIDEBAND, "recovering": Recovering.ATTACH, "keeps": True}
 
@@ -108,6 +109,24 @@ def test_an_answer_that_ended_meanwhile_is_recorded_whole() -> None:
     assert after.sent("response.create") == []
     after.put(SendMessage([{"type": "input_text", "text": "And tomorrow?"}]))
     assert len(after.sent("response.create")) == 1, "nothing is in the way of the next answer"
+
+
+def test_an_answer_that_was_asked_for_and_came_while_nobody_listened_is_not_asked_for_again() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.calls()
+    talk.ends()
+    talk.result("sunny")
+    talk.loses_the_link()
+    talk.dials()
+    talk.model("session.created", session={"id": "sess_1"})
+    last_is(talk, "item_b")
+    talk.model("conversation.item.retrieved", item=message("item_b", "It is sunny."))
+    assert answers(talk) == [("It is sunny.", False)]
+    assert len(talk.sent("response.create")) == 1
+    assert CREATE_TIMER not in talk.timers()
+    talk.asks("And tomorrow?")
+    assert len(talk.sent("response.create")) == 2, "nothing is in the way of the next answer"
 
 
 def test_an_answer_that_goes_on_is_heard_to_its_end() -> None:

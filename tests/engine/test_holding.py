@@ -349,6 +349,19 @@ def test_an_interruption_by_the_client_drops_what_it_names(named: str | None) ->
     assert bool(talk.of(ForwardAudio)) is (named == "resp_9")
 
 
+def test_an_interruption_of_one_answer_that_is_held_leaves_the_other_one() -> None:
+    talk = held()
+    speak(talk, "Good day")
+    talk.ends()
+    first = check(talk)
+    talk.asks("And tomorrow?")
+    talk.begins("resp_2")
+    talk.speaks("Sunny", 1000, "item_b", "resp_2")
+    talk.put(Interrupt("resp_2"))
+    talk.verdict(first, YES)
+    assert {audio.response_id for audio in talk.of(ForwardAudio)} == {"resp_1"}
+
+
 def test_a_response_that_was_cancelled_elsewhere_is_not_heard_afterwards() -> None:
     talk = held()
     talk.item_begins()
@@ -366,6 +379,17 @@ def test_the_session_ends_with_what_was_withheld_in_its_record() -> None:
     talk.put(End("hangup"))
     line = talk.records(EventType.ITEM_RECORDED)[0]
     assert (line.text, line.heard_text, line.withheld) == ("Good day", "", True)
+
+
+def test_an_answer_beside_the_conversation_that_is_withheld_is_in_no_record() -> None:
+    talk = Talk(agent(guardrails=(HOLD,)), face=Face.OPENAI).live()
+    talk.client("response.create", response={"conversation": "none"})
+    talk.begins(conversation_id=None)
+    talk.says("Good day")
+    talk.sounds(1000)
+    talk.put(End("hangup"))
+    assert leaked(talk, "Good") == []
+    assert talk.lines() == []
 
 
 def test_a_client_of_the_protocol_meets_an_answer_when_it_has_passed() -> None:

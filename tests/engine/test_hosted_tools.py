@@ -125,6 +125,30 @@ def test_a_word_for_all_further_calls_is_about_one_tool_of_one_server(approve: b
     assert [required.call_id for required in talk.records(EventType.TOOL_APPROVAL_REQUIRED)] == ["mcpr_1", "mcpr_3"]
 
 
+@pytest.mark.parametrize("url", ["https://docs.test", "https://other.test"])
+def test_what_a_person_allowed_is_asked_again_for_an_agent_whose_server_is_another_one_of_that_name(url: str) -> None:
+    talk = asking()
+    talk.put(Approve("mcpr_1", always=True))
+    talk.ends()
+    server = HostedToolSpec("docs", {"type": "mcp", "server_label": "docs", "server_url": url})
+    talk.put(UpdateAgent(agent("second", hosted_tools=(server,))))
+    talk.begins("resp_2")
+    output_done(talk, request("mcpr_2"), "resp_2")
+    assert (len(decisions(talk)) == 2) is (server == docs())
+    assert len(talk.records(EventType.TOOL_APPROVAL_REQUIRED)) == 1 + (server != docs())
+
+
+def test_what_a_person_allowed_of_a_server_that_no_agent_names_is_asked_again_for_another_agent() -> None:
+    talk = talking()
+    output_done(talk, request(label="mail"))
+    talk.put(Approve("mcpr_1", always=True))
+    talk.ends()
+    talk.put(UpdateAgent(agent("second")))
+    talk.begins("resp_2")
+    output_done(talk, request("mcpr_2", label="mail"), "resp_2")
+    assert [required.call_id for required in talk.records(EventType.TOOL_APPROVAL_REQUIRED)] == ["mcpr_1", "mcpr_2"]
+
+
 def test_the_owner_may_decide_instead_of_a_person() -> None:
     talk = asking(vetted=True)
     assert talk.of(VetCall) == [VetCall("mcpr_1", "docs.search", '{"q":"x"}', "helper", 4, approved=False, hosted=True)]

@@ -137,6 +137,15 @@ def test_of_the_items_that_are_told_again_the_largest_is_left_out_with_all_that_
     assert "call_2" not in dict(talk.told_again(told)).values()
 
 
+def test_a_socket_that_finds_a_conversation_without_a_large_item_too_large_costs_none_of_them() -> None:
+    talk = conversation()
+    talk.loses_the_link()
+    told = talk.told_again(talk.dials())
+    talk.loses_the_link(close_code=1009)
+    assert talk.told_again(talk.dials()) == told
+    assert not talk.errors()
+
+
 def test_a_lost_socket_is_dropped_and_another_one_dialled_after_a_wait() -> None:
     talk = Talk().live()
     talk.put(LinkLost("reset", close_code=1006, jitter=1.0))
@@ -599,6 +608,22 @@ def test_a_client_that_truncates_what_the_socket_knows_as_text_is_answered_as_ev
     (truncated,) = talk.shown("conversation.item.truncated")
     assert (truncated["item_id"], truncated["audio_end_ms"]) == ("item_a", 1000)
     assert talk.told_again(talk.last) == [("assistant", "One two")]
+
+
+def test_an_answer_that_is_truncated_to_nothing_is_taken_back_and_what_follows_stands_behind_it() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.user_item("item_u", [{"type": "input_text", "text": "Hello"}])
+    talk.client("response.create")
+    talk.begins()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.loses_the_link()
+    talk.reconnects()
+    talk.client("conversation.item.truncate", item_id="item_a", content_index=0, audio_end_ms=0)
+    assert [event["item_id"] for event in talk.sent("conversation.item.delete", talk.last)] == ["item_a"]
+    assert talk.told_again(talk.last) == []
+    talk.user_item("item_v", [{"type": "input_text", "text": "Again"}], previous="item_u")
+    assert [item["item_id"] for item in talk.session.history] == ["item_u", "item_a", "item_v"]
 
 
 def test_what_was_told_anew_again_and_again_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:

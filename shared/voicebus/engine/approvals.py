@@ -52,9 +52,10 @@ class _Sticky:
 
 def _what(spec: Spec | None) -> object:
     """What makes a tool the one that a person has decided about, whichever agent has it; None where nothing does."""
-    if not isinstance(spec, ToolSpec):
-        return spec
-    return (spec.description, spec.parameters, spec.queue, spec.local) if spec.description else None
+    if isinstance(spec, ToolSpec):
+        return (spec.description, spec.parameters, spec.queue, spec.local) if spec.description else None
+    # Of a server that no agent names nothing but its label is known.
+    return None if isinstance(spec, HostedToolSpec) and not spec.wire else spec
 
 
 class Approvals:
