@@ -7,6 +7,7 @@ takes thousands of them in a turn of its loop, the other one alone.
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -107,8 +108,11 @@ class Entrance:
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_S if context else None,
             )
-        except OSError:  # no TLS, an older one, too slow, or gone: as if it had never come
-            pass
+        except (ssl.SSLError, ConnectionError, TimeoutError):
+            pass  # no TLS, an older one, too slow, or gone: as if it had never come
+        except OSError as error:
+            log.error("a connection cannot be served", peer=handshake.address, error=repr(error))
+            connection.close()
         finally:
             self._handshakes.discard(handshake)
             self._silent.spoke(handshake)

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 import picows
 
@@ -39,6 +40,7 @@ async def connect(
         picows.WSHandshakeError: the server refused the upgrade.
     """
     limit = _UNLIMITED if max_message is None else max_message
+    begins_plain = urlsplit(url).scheme != "wss" or proxy is not None
     socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
     try:
         async with asyncio.timeout(timeout_s):
@@ -52,6 +54,9 @@ async def connect(
                 enable_auto_pong=False,
                 max_frame_size=limit,
                 proxy=proxy,
+                # Its transports are the cheaper ones with TLS. Those without begin to read, by the descriptor's number,
+                # also where the peer has reset the connection by then: uvloop lets nobody in who gets the number next.
+                use_aiofastnet=False if begins_plain else None,
             )
     except BaseException:
         # picows goes on with a handshake whose waiter was cancelled.
