@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus.adapters.database.transcripts import Progress, Revised
+from voicebus.adapters.database.transcripts import Revised
 from voicebus.errors import StoreError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Dependency
@@ -16,7 +16,7 @@ from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import Responses, problems
 from voicebus_services.transcript_archiver.named import UNKNOWN, Session, unknown_session
-from voicebus_services.transcript_archiver.tailing import Tails, TooManyReadersError
+from voicebus_services.transcript_archiver.tailing import Restarted, Tails, Told, TooManyReadersError
 
 log: Final = get_logger(__name__)
 
@@ -32,6 +32,8 @@ _EVENT: Final = {
 }
 _DESCRIPTION: Final = (
     "`id:` is the seq of the event that made the line what it is, `event:` its type, `data:` the line, one of `items`."
+    " `transcript_restarted`, with `session` and `from_seq`, comes where a later owner of the session has written it"
+    " anew from that seq on: no line that came before counts, and all come again."
     " The last one is `session_ended`, with `session`, `status`, `ended_at` and `end_reason`."
 )
 _ANSWERS: Final[Responses] = {
@@ -70,7 +72,7 @@ def routes(store: TranscriptStore, tails: Tails, asking: Dependency) -> APIRoute
     return router
 
 
-async def _sent(session: str, lines: AsyncGenerator[Revised | Progress | None, None]) -> AsyncIterator[bytes]:
+async def _sent(session: str, lines: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
     try:
         yield b"retry: %d\n\n" % _RETRY_MS
         async for line in lines:
@@ -78,6 +80,8 @@ async def _sent(session: str, lines: AsyncGenerator[Revised | Progress | None, N
                 yield b": still here\n\n"
             elif isinstance(line, Revised):
                 yield _sse(line.seq, line.item.type, line.item.model_dump_json().encode())
+            elif isinstance(line, Restarted):
+                yield _sse(0, "transcript_restarted", msgspec.json.encode(line._asdict()))
             else:
                 told = {name: getattr(line, name) for name in ("session", "status", "ended_at", "end_reason")}
                 yield _sse(line.last_seq, "session_ended", msgspec.json.encode(told))

@@ -6,7 +6,7 @@ that have come further anything else. A reader is given lines at its own pace; n
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, NamedTuple
 
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.database.transcripts import Progress, Revised
@@ -23,6 +23,16 @@ MAX_READERS_OF_ONE: Final = 16
 """Readers of one session at once."""
 
 _PAGE: Final = 100
+
+
+class Restarted(NamedTuple):
+    """What was given from `from_seq` on a former owner has written, and it does not count: all lines come again."""
+
+    session: str
+    from_seq: int
+
+
+Told = Revised | Restarted | Progress | None
 
 
 class TooManyReadersError(Exception):
@@ -73,14 +83,13 @@ class Tails:
         for watched in self._watched.values():
             watched.wake()
 
-    async def follow(
-        self, begun: Progress, after: int, *, idle_s: float
-    ) -> AsyncGenerator[Revised | Progress | None, None]:
+    async def follow(self, begun: Progress, after: int, *, idle_s: float) -> AsyncGenerator[Told, None]:
         """Lines whose last revision is above `after`, in the order of the record, then each as it comes or changes.
 
         None comes first, and where there was nothing for `idle_s`; at last how the session has ended, but where it was
         erased. What is missing of the record is waited for until it has arrived or is given up, so that nothing comes
-        twice and nothing is left out for a reader that goes on from the last seq that it has.
+        twice and nothing is left out for a reader that goes on from the last seq that it has; but that all lines come
+        again behind a `Restarted` (`adapters/database/epochs.py`).
 
         Raises:
             TooManyReadersError: before anything comes.
@@ -97,6 +106,7 @@ class Tails:
         self._readers += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name="transcript-tails")
+        epoch = begun.epoch
         try:
             yield None
             while not self._closed:
@@ -104,6 +114,12 @@ class Tails:
                 progress = watched.progress
                 if progress is None:
                     return
+                if progress.epoch > epoch:
+                    first = await self._store.first_after(progress, epoch)
+                    epoch = progress.epoch
+                    if first is not None and first <= after:
+                        after = 0
+                        yield Restarted(progress.session, first)
                 upto = await self._settled(progress)
                 while after < upto:
                     lines = await self._store.revised(progress, after=after, upto=upto, limit=_PAGE)

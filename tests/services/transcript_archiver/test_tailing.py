@@ -146,6 +146,41 @@ async def test_who_has_the_end_is_not_to_come_again(client: httpx2.AsyncClient, 
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+async def test_a_reader_of_lines_that_a_former_owner_wrote_is_told_so_and_reads_all_again(
+    client: httpx2.AsyncClient, store: TranscriptStore
+) -> None:
+    question = said("s1", 3, "user", "Is it sunny?", start=0)
+    call, lost = tool_start("s1", 2), [tool_end("s1", 4, output="hail"), said("s1", 5, "assistant", "No.", start=900)]
+    await write(store, started("s1"), call, question, *lost)
+    void = {event.claim for event in recorded(*lost)}
+    async with following(client) as reader:
+        assert [(await reader.next() or Told(0, "", {})).id for _ in range(3)] == [3, 4, 5]
+        resumed = entry("s1", 4, "session_resumed", {"agent": "front_desk", "from_seq": 3})
+        answer = said("s1", 5, "assistant", "Yes.", start=900)
+        later = [replace(each, epoch=2) for each in (resumed, answer, ended("s1", 6))]
+        await store.write(recorded(*later), kept=void)
+        restarted, *again, end = await reader.rest()
+    assert (restarted.id, restarted.event, restarted.data) == (
+        0, "transcript_restarted", {"session": "s1", "from_seq": 4},
+    )  # fmt: skip
+    assert [(each.id, each.data["text"], each.data["output"]) for each in again] == [
+        (2, None, None), (3, "Is it sunny?", None), (5, "Yes.", None),
+    ]  # fmt: skip
+    assert end.event == "session_ended"
+
+
+async def test_a_session_that_is_taken_over_goes_on_for_its_readers(
+    client: httpx2.AsyncClient, store: TranscriptStore
+) -> None:
+    await write(store, started("s1"), said("s1", 2, "user", "Is it sunny?", start=0))
+    async with following(client) as reader:
+        assert (await reader.next() or Told(0, "", {})).id == 2
+        await write(store, *(replace(each, epoch=2) for each in (said("s1", 3, "assistant", "Yes.", start=9),)))
+        assert (await reader.next() or Told(0, "", {})).id == 3
+        await write(store, replace(ended("s1", 4), epoch=2))
+        assert [each.event for each in await reader.rest()] == ["session_ended"]
+
+
 async def test_what_is_missing_is_waited_for_until_it_is_there_or_given_up(
     client: httpx2.AsyncClient, store: TranscriptStore
 ) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, delete, func, null, or_, select
 
 from voicebus.adapters.database.lines import COUNTED, Claim, RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions, turns
+from voicebus.adapters.database.transcripts import Progress
 from voicebus.contracts.journal import EventType
 
 
@@ -90,6 +91,12 @@ def contest(
     ]
     displaced = _read(connection, or_(*lost)) if lost else ()
     return Contest(void, tuple(displaced))
+
+
+def first_after(connection: Connection, of: Progress, epoch: int) -> int | None:
+    """The first seq that an owner later than that of `epoch` has written; None where there is no such owner."""
+    wanted = and_(events.c.session == of.session, events.c.month == of.month, events.c.epoch > epoch)
+    return connection.execute(select(func.min(events.c.seq)).where(wanted)).scalar()
 
 
 def remove(connection: Connection, displaced: Iterable[RecordedEvent], months: Mapping[str, int]) -> None:

@@ -26,6 +26,7 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
+from voicebus.adapters.database.epochs import first_after
 from voicebus.adapters.database.erasing import Erasing
 from voicebus.adapters.database.exporting import RowPlace, count_sessions, list_rows, list_sessions
 from voicebus.adapters.database.finding import (
@@ -200,6 +201,10 @@ class TranscriptStore:
     async def revised(self, of: Progress, *, after: int, upto: int, limit: int) -> list[Revised]:
         """Of a session the first `limit` lines whose last revision has a seq above `after`, up to `upto`."""
         return await self._run(lambda connection: revised(connection, of, after, upto, limit))
+
+    async def first_after(self, of: Progress, epoch: int) -> int | None:
+        """The first seq of a session that an owner later than that of `epoch` has written, if there is one."""
+        return await self._run(lambda connection: first_after(connection, of, epoch))
 
     async def export(
         self,

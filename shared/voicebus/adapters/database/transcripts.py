@@ -74,7 +74,7 @@ class TranscriptSummary(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a session has come. `stored` and `lost` are events; together `last_seq`, but for a gap that is looked
-    into.
+    into. `epoch` is the highest of its owners'.
     """
 
     session: str
@@ -85,6 +85,7 @@ class Progress:
     last_seq: int
     stored: int
     lost: int
+    epoch: int
 
     @property
     def has_gap(self) -> bool:
