@@ -110,8 +110,8 @@ class Entrance:
             )
         except (ssl.SSLError, ConnectionError, TimeoutError):
             pass  # no TLS, an older one, too slow, or gone: as if it had never come
-        except OSError as error:
-            log.error("a connection cannot be served", peer=handshake.address, error=repr(error))
+        except OSError:
+            log.exception("a connection cannot be served", peer=handshake.address)
             connection.close()
         finally:
             self._handshakes.discard(handshake)
