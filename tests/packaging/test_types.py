@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+import voicebus
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHECKER: Final = Path(sysconfig.get_path("scripts")) / "pyright"
@@ -31,18 +34,65 @@ def check(folder: Path, *arguments: str) -> dict[str, Any]:
     return report
 
 
+def mypy(folder: Path, program: Path) -> str:
+    """What mypy prints of a program, as its author would run it."""
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(folder), str(program)],
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": str(ROOT / "shared")},
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+
+MIGRATED: Final = """\
+from voicebus.openai_agents import RealtimeAgent, RealtimeModelConfig, RealtimeModelOtherEvent, RealtimeRunner
+
+config: RealtimeModelConfig = {}
+
+async def main() -> None:
+    session = await RealtimeRunner(RealtimeAgent(name="Ada")).run(model_config=config)
+    async for event in session:
+        if event.type == "handoff":
+            print(event.to_agent.name)
+        elif event.type != "agent_start":
+            print(event.event_that_is_none)
+
+RealtimeModelOtherEvent(data=1, more=2)
+"""
+
+
 @pytest.mark.timeout(300)
 def test_a_program_of_openai_agents_is_checked_against_the_types_of_ours(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(
-        "from voicebus.openai_agents import RealtimeAgent, RealtimeRunner\n"
-        "from voicebus.openai_agents import RealtimeModelConfig, RealtimeModelOtherEvent\n"
-        "config: RealtimeModelConfig = {}\n"
-        "RealtimeRunner(RealtimeAgent(name='a'))\n"
-        "RealtimeModelOtherEvent(data=1, more=2)\n"
-    )
+    program.write_text(MIGRATED)
     found = check(tmp_path, "--pythonpath", sys.executable, str(program))["generalDiagnostics"]
-    assert [(one["range"]["start"]["line"], "more" in one["message"]) for one in found] == [(4, True)], found
+    assert {one["range"]["start"]["line"] + 1 for one in found} == {11, 13}, found
+    assert "more" in found[-1]["message"]
+    text = "\n".join(one["message"] for one in found)
+    assert "RealtimeToolApprovalRequired" in text
+    assert "RealtimeTranscriptDelta" not in text  # a session of a migrated program shows no event of ours alone
+
+
+@pytest.mark.timeout(300)
+def test_mypy_checks_it_as_well(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(MIGRATED)
+    text = mypy(tmp_path, program)
+    assert {int(line) for line in re.findall(r"program.py:(\d+): error", text)} == {11, 13}, text
+    assert 'Unexpected keyword argument "more"' in text
+    assert "RealtimeToolApprovalRequired" in text
+    assert "RealtimeTranscriptDelta" not in text
+
+
+@pytest.mark.timeout(300)
+def test_mypy_knows_every_name_that_a_migrated_program_may_import_and_no_other(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"from voicebus.openai_agents import nonsense, {', '.join(voicebus.__all__)}\n")
+    assert re.findall(r"error: (.*?)  \[", mypy(tmp_path, program)) == [
+        'Module "voicebus.openai_agents" has no attribute "nonsense"'
+    ]
 
 
 @pytest.mark.timeout(300)  # the checker reads every module, and fetches itself where it never ran
