@@ -275,13 +275,19 @@ def test_a_call_that_waits_is_refused_with_the_words_for_all_further_ones_unless
 
 
 @pytest.mark.parametrize(
-    ("description", "others", "asked"),
-    [("The weather.", "The weather.", False), ("The weather.", "Change it.", True), ("", "", True)],
+    ("had", "others", "asked"),
+    [
+        ({"description": "The weather."}, {"description": "The weather."}, False),
+        ({"description": "The weather."}, {"description": "Change it."}, True),
+        ({"description": ""}, {"description": ""}, True),
+        ({"description": "", "source": "one"}, {"description": "", "source": "one"}, False),
+        ({"description": "", "source": "one"}, {"description": "", "source": "another"}, True),
+    ],
 )
 def test_what_a_person_allowed_one_agents_tool_is_not_allowed_another_tool_of_that_name(
-    description: str, others: str, asked: bool
+    had: dict[str, Any], others: dict[str, Any], asked: bool
 ) -> None:
-    first, other = (replace(tool(approval=Approval.ALWAYS), description=words) for words in (description, others))
+    first, other = (replace(tool(approval=Approval.ALWAYS), **changes) for changes in (had, others))
     talk = Talk(agent(tools=[first])).asked()
     talk.calls()
     talk.put(Approve("call_1", always=True))

@@ -128,6 +128,28 @@ async def test_a_word_for_always_holds_for_the_tool_in_this_session(stage: Stage
     assert PAID == [5, 5]
 
 
+@function_tool(name_override="refund", needs_approval=True)
+async def without_words(amount: int) -> str:
+    PAID.append(amount)
+    return f"refunded {amount}"
+
+
+async def test_a_word_for_always_holds_for_another_agents_tool_that_is_the_same_one_without_a_description(
+    stage: Stage,
+) -> None:
+    agent = RealtimeAgent[Any]("Ada", tools=[without_words], handoffs=[RealtimeAgent("Bob", tools=[without_words])])
+    turns = [asked(1), audio_turn("One."), function_call("transfer_to_bob"), asked(2), audio_turn("Two.")]
+    async with answering(*turns) as server, stage.conversation(agent, server) as talk:
+        await talk.say("my money")
+        await talk.until("tool_approval_required")
+        await talk.approve("c1", always=True)
+        await talk.until("agent_end", output="One.")
+        await talk.say("Bob, more")
+        await talk.until("agent_end", output="Two.")
+    assert len(talk.of("tool_approval_required")) == 1
+    assert PAID == [5, 5]
+
+
 async def test_a_refusal_for_always_holds_with_its_message(stage: Stage) -> None:
     turns = [asked(1), audio_turn("One."), asked(2), audio_turn("Two.")]
     async with (

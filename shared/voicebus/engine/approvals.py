@@ -53,7 +53,8 @@ class _Sticky:
 def _what(spec: Spec | None) -> object:
     """What makes a tool the one that a person has decided about, whichever agent has it; None where nothing does."""
     if isinstance(spec, ToolSpec):
-        return (spec.description, spec.parameters, spec.queue, spec.local) if spec.description else None
+        meant = spec.description or spec.source
+        return (meant, spec.parameters, spec.queue, spec.local) if meant else None
     # Of a server that no agent names nothing but its label is known.
     return None if isinstance(spec, HostedToolSpec) and not spec.wire else spec
 

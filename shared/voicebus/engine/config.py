@@ -69,7 +69,7 @@ class ToolSpec:
     to decide about a call, None for as long as the session's own limit says. `speak_progress`: the model says how far
     a call is. `background`: the conversation does not wait for a call's result. `hold` is said while nothing else is.
     `cancel_on_interrupt`: its running calls are cancelled when the user speaks or the client interrupts. `version` is
-    that of the schema.
+    that of the schema. `source` tells tools of one name apart, or that they are one, where they have no description.
     """
 
     name: str
@@ -88,6 +88,7 @@ class ToolSpec:
     hold: HoldSpec | None = None
     cancel_on_interrupt: bool = False
     version: str | None = None
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import Any, Literal, TypedDict, get_args
 
 from voicebus.agents import checking
@@ -32,6 +33,8 @@ ToolExecutor = Literal["auto", "process"]
 TimeoutBehavior = Literal["error_as_result", "raise_exception"]
 
 _OURS = "voicebus"
+
+_SERIALS = count(1)
 
 
 def default_tool_error_function(ctx: RunContextWrapper[Any], error: Exception) -> str:
@@ -312,6 +315,11 @@ class FunctionTool:
         """`module.function`, for messages."""
         function = inspect.unwrap(self.function)
         return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+    @cached_property
+    def serial(self) -> int:
+        """Its number among the tools of this process: agents that share it have the same tool."""
+        return next(_SERIALS)
 
 
 def one_of(literal: Any) -> str:

@@ -142,6 +142,7 @@ def _own(tool: FunctionTool, rules: ToolRules, *, local: bool) -> ToolSpec:
         background=tool.background,
         speak_progress=tool.speak_progress,
         hold=hold,
+        source=f"tool {tool.serial}",
     )
 
 
@@ -164,6 +165,7 @@ def _remote(found: ToolRegistration, rules: ToolRules) -> ToolSpec:
         background=found.background,
         speak_progress=found.speak_progress,
         hold=None if found.background else said.spec(rules.hold),
+        source=f"queue {found.queue}",
     )
 
 
