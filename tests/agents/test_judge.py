@@ -37,6 +37,25 @@ async def test_what_a_guardrail_raises_after_its_time_is_no_complaint_of_the_eve
     assert complaints == []
 
 
+async def test_what_a_guardrail_raised_as_its_session_ended_is_no_complaint_of_the_event_loop() -> None:
+    async def hasty(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+        raised.set()
+        raise RuntimeError("nobody waits for it any more")
+
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told["message"]))
+    raised = asyncio.Event()
+    call = judge(OutputGuardrail(hasty, name="hasty"), RunContextWrapper(None), None, "x", timeout=60)
+    judging = asyncio.create_task(call)
+    await raised.wait()
+    judging.cancel()
+    await asyncio.wait({judging})
+    assert judging.cancelled()
+    del call, judging
+    gc.collect()
+    assert complaints == []
+
+
 async def test_a_run_of_the_authors_own_judges_in_the_rooms_of_its_process() -> None:
     def where(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
         return GuardrailFunctionOutput(threading.current_thread().name, False)

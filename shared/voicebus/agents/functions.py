@@ -76,9 +76,7 @@ async def call_within(
             raise RuntimeError(f"the {what} was cancelled")
         return running.result()
     finally:
-        if not running.done():
-            running.add_done_callback(forget)
-            running.cancel()
+        give_up(running)
 
 
 async def call_function(
@@ -160,7 +158,16 @@ async def _awaited(awaitable: Any, what: str) -> Any:
         raise RuntimeError(f"the {what} raised {type(error).__name__}") from error
 
 
-def forget(task: asyncio.Task[Any]) -> None:
+def give_up(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that nobody waits for any more. It may have ended a moment before its waiter was cancelled."""
+    if task.done():
+        _forget(task)
+    else:
+        task.add_done_callback(_forget)
+        task.cancel()
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
     """Take note of how a task that was given up ended, as the loop complains of errors that nobody looked at."""
     if not task.cancelled():
         task.exception()

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import forget
+from voicebus.agents.functions import give_up
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
@@ -95,9 +95,7 @@ async def judge(
             found(judging.result())
         return _result(name, judging.result())
     finally:
-        if not judging.done():
-            judging.add_done_callback(forget)
-            judging.cancel()
+        give_up(judging)
 
 
 async def _find(
