@@ -303,6 +303,10 @@ async def test_a_remote_tool_is_refused_where_no_worker_can_be_reached() -> None
         ({"tools": [tool(), tool()]}, "two tools or handoffs named 'look'"),
         ({"tools": [tool("transfer_to_b")], "handoffs": [RealtimeAgent("b")]}, "handoffs named 'transfer_to_b'"),
         ({"handoffs": [RealtimeAgent("b"), RealtimeAgent("b")]}, "two tools or handoffs named 'transfer_to_b'"),
+        (
+            {"handoffs": [RealtimeAgent("客服"), RealtimeAgent("销售")]},
+            "named 'transfer_to___'; rename one, or give a realtime_handoff its tool_name_override",
+        ),
         ({"mcp_servers": [Server("x", tool())], "tools": [tool()]}, "two tools or handoffs named 'look'"),
     ],
 )

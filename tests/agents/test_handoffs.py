@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.handoffs import NO_INPUT, Handoff, as_handoffs, realtime_handoff
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import ModelBehaviorError, UserError
 
 billing = RealtimeAgent[Any]("Billing & Refunds", handoff_description="Money matters.")
@@ -16,6 +17,10 @@ billing = RealtimeAgent[Any]("Billing & Refunds", handoff_description="Money mat
 
 class Reason(BaseModel):
     priority: int
+
+
+def refund(amount: int) -> None:
+    """Pay it back."""
 
 
 def test_a_handoff_is_named_and_described_after_its_agent() -> None:
@@ -64,6 +69,7 @@ async def test_a_handoffs_input_is_strict_and_reaches_its_callback() -> None:
     ("arguments", "sentence"),
     [
         ({"agent": "b"}, "agent must be a RealtimeAgent, not 'b'"),
+        ({"agent": function_tool(refund)}, "agent must be a RealtimeAgent, not FunctionTool(..., version='1')"),
         ({"input_type": int}, "needs an on_handoff that receives it"),
         ({"on_handoff": "x"}, "on_handoff must be a function, not 'x'"),
         ({"on_handoff": lambda: None}, "on_handoff must be a function (context), not <function"),

@@ -5,6 +5,7 @@ in the process that owns the session: a gateway, or the program itself.
 import asyncio
 import dataclasses
 import json
+import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
@@ -197,7 +198,7 @@ class SessionAuthor:
 
     async def _resolve(self, agent: RealtimeAgent[Any], *, first: bool) -> AgentSpec:
         if not isinstance(agent, RealtimeAgent):
-            raise UserError(f"agent must be a RealtimeAgent, not {agent!r}")
+            raise UserError(f"agent must be a RealtimeAgent, not {reprlib.repr(agent)}")
         check_agent(agent)
         self._taken += 1
         snapshot = self._taken

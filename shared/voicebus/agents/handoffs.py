@@ -154,7 +154,7 @@ def realtime_handoff(
     from voicebus.agents.agent import RealtimeAgent
 
     if not isinstance(agent, RealtimeAgent):
-        raise UserError(f"realtime_handoff: agent must be a RealtimeAgent, not {agent!r}")
+        checking.refuse("realtime_handoff", "agent", "a RealtimeAgent", agent)
     where = f"handoff to {agent.name!r}"
     checking.text(where, "tool_name_override", tool_name_override, optional=True)
     checking.text(where, "tool_description_override", tool_description_override, optional=True)

@@ -285,7 +285,8 @@ def _check_names(
 ) -> None:
     for name, count in Counter((*tools, *handoffs)).items():
         if count > 1:
-            raise UserError(f"agent {agent.name!r} has two tools or handoffs named {name!r}; rename one")
+            how = "rename one" + (", or give a realtime_handoff its tool_name_override" if name in handoffs else "")
+            raise UserError(f"agent {agent.name!r} has two tools or handoffs named {name!r}; {how}")
     for label, count in Counter(tool.server_label for tool in hosted).items():
         if count > 1 or label in tools:
             raise UserError(

@@ -1,6 +1,7 @@
 """`RealtimeSession`: one conversation in the program's own process, driven by the engine that a gateway drives."""
 
 import asyncio
+import reprlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -74,7 +75,7 @@ class RealtimeSession(RealtimeModelListener):
         if lacking:
             raise UserError(f"model must be a RealtimeModel; {model!r} has no {', '.join(lacking)}")
         if not isinstance(agent, RealtimeAgent):
-            raise UserError(f"agent must be a RealtimeAgent, not {agent!r}")
+            raise UserError(f"agent must be a RealtimeAgent, not {reprlib.repr(agent)}")
         checking.mapping("RealtimeSession", "run_config", run_config, optional=True)
         check_run_config(run_config or {})
         checking.mapping("RealtimeSession", "model_config", model_config, optional=True)

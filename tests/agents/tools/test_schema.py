@@ -394,6 +394,12 @@ def test_what_is_no_plain_function_is_refused(wrong: Any) -> None:
         function_tool(wrong)
 
 
+def test_a_tool_that_is_decorated_again_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"needs a function, not FunctionTool\(\.\.\.") as refused:
+        function_tool(function_tool(rules))  # type: ignore[call-overload]
+    assert len(str(refused.value)) < 100
+
+
 def test_a_function_whose_parameters_cannot_be_read_is_refused() -> None:
     with pytest.raises(UserError, match="its parameters cannot be read"):
         function_tool(min)

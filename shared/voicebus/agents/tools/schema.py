@@ -6,6 +6,7 @@ closed, every property required), which is what models follow best.
 
 import functools
 import inspect
+import reprlib
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,7 +163,7 @@ def callable_of(function: Any) -> Callable[..., Any]:
     if isinstance(function, functools.partial):
         raise UserError(f"function_tool needs a function, not {function!r}: write one that calls the partial")
     if inspect.isclass(function) or get_origin(function) is not None or not callable(function):
-        raise UserError(f"function_tool needs a function, not {function!r}")
+        raise UserError(f"function_tool needs a function, not {reprlib.repr(function)}")
     called: Callable[..., Any] = function
     if not inspect.isroutine(function):
         if getattr(type(function), "__parameters__", ()):
