@@ -152,6 +152,15 @@ def test_a_fatal_code_is_recorded_once_and_quotes_no_key() -> None:
     assert "sk-secret" not in str(talk.all)
 
 
+def test_a_used_up_quota_that_only_the_type_names_is_not_dialled_again() -> None:
+    talk = Talk().live()
+    talk.fails(None, "You exceeded your current quota.", type="insufficient_quota")
+    talk.put(LinkLost("closed with 1000", close_code=1000))
+    assert talk.errors() == ["insufficient_quota"]
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
+    assert not talk.records(EventType.MODEL_RECONNECTING)
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_a_client_of_the_openai_face_is_not_told_what_is_between_us_and_the_models_provider(live: bool) -> None:
     talk = Talk(face=Face.OPENAI)

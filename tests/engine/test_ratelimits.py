@@ -7,7 +7,7 @@ import pytest
 from support.talk import Talk
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Face
-from voicebus.engine.outputs import Close
+from voicebus.engine.outputs import Close, Dial
 from voicebus.engine.responding import STALL_TIMER
 from voicebus.engine.turns import RETRY_TIMER
 
@@ -121,6 +121,80 @@ def test_a_used_up_quota_ends_the_session_with_one_error() -> None:
     assert talk.errors() == ["insufficient_quota"]
     assert talk.last[-1] == Close("model_lost", 1011)
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
+
+
+FAILURES = pytest.mark.parametrize("failure", ["the answer fails", "the create is refused"])
+QUOTA = {"type": "insufficient_quota", "message": "You exceeded your quota."}
+
+
+def refuses(talk: Talk, failure: str, error: dict[str, Any]) -> None:
+    """The model fails, or refuses, what was asked for last."""
+    asked = talk.sent("response.create")
+    if failure == "the answer fails":
+        response = f"resp_{len(asked)}"
+        talk.begins(response)
+        talk.ends(response, status="failed", status_details={"type": "failed", "error": error})
+    else:
+        talk.model("error", error={**error, "event_id": asked[-1]["event_id"]})
+
+
+@FAILURES
+@pytest.mark.parametrize("code", ["insufficient_quota", None])
+def test_a_turn_that_a_model_without_quota_refuses_is_answered_by_the_next_model(
+    code: str | None, failure: str
+) -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.asks()
+    refuses(talk, failure, {**QUOTA, "code": code})
+    assert talk.errors() == ["insufficient_quota"]
+    assert len(talk.sent("response.create")) == 1, "the one that refuses is not asked again"
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
+    assert [dial.address for dial in talk.of(Dial)] == [1]
+    talk.begins("resp_2")
+    talk.ends("resp_2")
+    assert talk.records(EventType.TURN_ENDED)[-1].status == "completed"
+    assert len(talk.sent("response.create")) == 2
+
+
+@FAILURES
+def test_where_the_last_model_has_no_quota_either_the_session_ends(failure: str) -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.asks()
+    refuses(talk, failure, QUOTA)
+    talk.reconnects()
+    refuses(talk, failure, QUOTA)
+    assert talk.errors() == ["insufficient_quota"] * 2
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+@FAILURES
+def test_a_client_sees_one_response_though_the_first_model_has_no_quota(failure: str) -> None:
+    talk = Talk(face=Face.OPENAI, models=("gpt-realtime", "other")).live()
+    talk.client("response.create")
+    refuses(talk, failure, QUOTA)
+    talk.reconnects()
+    talk.begins("resp_2")
+    talk.ends("resp_2")
+    assert [event["response"]["status"] for event in talk.shown("response.done")] == ["completed"]
+    assert len(talk.shown("response.created")) == 1
+    assert not talk.shown("error")
+
+
+@FAILURES
+def test_a_failure_of_the_server_passes_whatever_its_code(failure: str) -> None:
+    talk = Talk().live()
+    talk.asks()
+    refuses(talk, failure, {"type": "server_error", "code": "internal_error", "message": "Sorry."})
+    assert len(talk.sent("response.create", talk.timer(RETRY_TIMER))) == 1
+    assert talk.errors() == []
+
+
+def test_what_a_failed_answer_says_of_a_refused_key_is_told_to_nobody() -> None:
+    talk = Talk().asked()
+    error = {"type": "invalid_request_error", "code": "invalid_api_key", "message": "Incorrect key: sk-secret."}
+    talk.ends(status="failed", status_details={"type": "failed", "error": error})
+    (told,) = talk.records(EventType.ERROR)
+    assert told.message == "The model's server refused the API key."
 
 
 def test_a_limit_is_waited_for_also_where_the_socket_is_lost_meanwhile() -> None:

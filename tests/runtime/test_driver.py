@@ -472,7 +472,8 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
     assert await running.task == "model_lost"
     (given,) = running.engine.given
     assert isinstance(given, inputs.LinkLost)
-    assert (given.why, given.code, given.fatal) == ("The model cannot be reached.", "invalid_api_key", True)
+    assert given.why == "The model's server refused the API key."
+    assert (given.code, given.fatal) == ("invalid_api_key", True)
     assert 0 <= given.jitter <= 1
     assert given.retry_after == 4.0
     assert running.client.heard == [("record", 1, "session_ended"), ("close", 1011, "model_lost")]

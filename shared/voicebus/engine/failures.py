@@ -3,7 +3,10 @@
 An `error` code, a WebSocket close code and an HTTP status each tell by themselves.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.engine import wire
 
 NO_CALL: Final = "call_id_not_found"
 """There is no call of this id to join: it is over, if somebody was on it."""
@@ -37,6 +40,9 @@ KEY_UNAVAILABLE: Final = "model_key_unavailable"
 SESSION_EXPIRED: Final = "session_expired"
 
 REFUSED_KEY: Final = "invalid_api_key"
+
+KEY_REFUSED: Final = "The model's server refused the API key."
+"""What a caller is told of it."""
 
 REFUSED_REQUEST: Final = 4000
 """The close code of a server that does not have what was asked for, as the model."""
@@ -85,6 +91,16 @@ _KNOWN_CODES: Final = (
 def error_label(code: str) -> str:
     """`code` as a label of bounded cardinality."""
     return code if code in _KNOWN_CODES else "other"
+
+
+def code_of(error: Mapping[str, Any]) -> str:
+    """The code of an error; some have none, and name what is wrong as their type (protocol 3.3)."""
+    return wire.text(error, "code") or wire.text(error, "type")
+
+
+def text_of(error: Mapping[str, Any], otherwise: str) -> str:
+    """What an error says, `otherwise` where it says nothing. What is said of a refused key may quote it."""
+    return KEY_REFUSED if code_of(error) == REFUSED_KEY else wire.text(error, "message") or otherwise
 
 
 def is_fatal(code: str | None, close_code: int | None = None) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.clientface import ClientFace
-from voicebus.engine.failures import FATAL_CODES, error_label
+from voicebus.engine.failures import FATAL_CODES, code_of, error_label, text_of
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE
 
@@ -40,7 +40,7 @@ class ModelErrors:
     def arrived(self, event: Event) -> bool:
         """An `error` of the model. False where it refused the session's first configuration: there is no way on."""
         p, error = self._p, wire.mapping(event, "error")
-        code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
+        code, event_id = code_of(error), wire.text(error, "event_id")
         if not event_id or p.out.is_own(event_id) or code in FATAL_CODES:
             # An error that answers a client's own event is the client's mistake, none of the model's.
             p.out.observe("model_error", code=error_label(code))
@@ -66,6 +66,8 @@ class ModelErrors:
         wait = p.limits.wait(error) if waits else None
         if create is not None and wait is not None:
             p.turns.try_later(create, wait)
+            if code in FATAL_CODES:
+                self.record(error)
         elif create is not None:
             if p.face is not None:
                 p.face.create_refused(create, error)
@@ -85,16 +87,12 @@ class ModelErrors:
         return True
 
     def record(self, error: Event) -> None:
-        code = wire.text(error, "code") or wire.text(error, "type") or "model_error"
-        message = wire.text(error, "message") or "The model reported an error."
-        if code == "invalid_api_key":
-            message = "The model's server refused the API key."  # its own text may quote the key
-        self.told = code
-        self._p.out.error(code, message, "model")
+        self.told = code = code_of(error) or "model_error"
+        self._p.out.error(code, text_of(error, "The model reported an error."), "model")
 
     def _is_for_client(self, face: ClientFace, error: Event) -> bool:
         """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
-        if not face.is_open or wire.text(error, "code") in FATAL_CODES:
+        if not face.is_open or code_of(error) in FATAL_CODES:
             return False
         return not self._p.out.is_own(wire.text(error, "event_id"))
 

@@ -12,7 +12,7 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.config import Recovering, Transport
 from voicebus.engine.dialects import names_too_long
-from voicebus.engine.failures import error_label, is_fatal
+from voicebus.engine.failures import code_of, error_label, is_fatal, text_of
 from voicebus.engine.finals import Finals
 from voicebus.engine.outputs import CutSound
 from voicebus.engine.parts import Parts
@@ -174,17 +174,15 @@ class ModelSide:
         """A response failed: how long to wait before it is asked for again (s), None where it is not."""
         details = wire.mapping(payload, "status_details")
         error = wire.mapping(details, "error")
-        code = wire.text(error, "code") or wire.text(error, "type") or "response_failed"
+        code = code_of(error) or "response_failed"
         self._p.out.observe("model_error", code=error_label(code))
         done_with = response.out_of_band or response.cancelling or response.muted or response.interlude_in is not None
-        if not (done_with or self._p.calls.batches.has(response)):
-            wait = self._p.limits.wait(error)
-            if wait is not None:
-                return wait
-        self._p.out.error(code, wire.text(error, "message") or "The model's response failed.", "model")
+        wait = None if done_with or self._p.calls.batches.has(response) else self._p.limits.wait(error)
         if is_fatal(code):
             self.fatal_code = code
-        return None
+        if wait is None or is_fatal(code):
+            self._p.out.error(code, text_of(error, "The model's response failed."), "model")
+        return wait
 
     def turn_ended(self, response: Response, status: str, usage: Event) -> None:
         """Record one response's end."""

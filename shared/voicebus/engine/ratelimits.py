@@ -1,14 +1,15 @@
 """Failures of a response that pass: how long it waits before it is asked for again (protocol 10.15).
 
-A rate limit is waited out; where the model's server failed, it is asked again nearly at once, a few times.
+A rate limit is waited out; where the model's server failed, it is asked again nearly at once, a few times; where it
+refuses to serve and another model takes over, that one is asked.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.failures import PASSING_CODES, RATE_LIMIT_CODES
+from voicebus.engine.failures import PASSING_CODES, RATE_LIMIT_CODES, code_of, is_fatal
 
 # Waits between these (s), so many times for one turn; the last one is told as any failure.
 _SHORTEST_S: Final = 0.25
@@ -27,11 +28,15 @@ _UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "mil": 0.001, "s": 1.0, "m": 
 
 
 class RateLimits:
-    """Reads what the model announces. `waits` counts how often in a row it was waited for."""
+    """Reads what the model announces. `waits` counts how often in a row it was waited for.
+
+    `moves`: whether another model takes over from one that refuses to serve.
+    """
 
     def __init__(self) -> None:
         self._reset: float | None = None
         self.waits: int = 0
+        self.moves: Callable[[], bool] = lambda: False
 
     def announced(self, event: Mapping[str, Any]) -> None:
         """`rate_limits.updated`: when what is used up, or else nearly so, can be had again."""
@@ -42,11 +47,16 @@ class RateLimits:
 
     def wait(self, error: Mapping[str, Any]) -> float | None:
         """How long to wait (s) because of `error`; None where that mends nothing, or was tried often enough."""
-        code = wire.text(error, "code") or wire.text(error, "type")
-        if code in PASSING_CODES and self.waits < _MAX_PASSING:
+        code = code_of(error)
+        if is_fatal(code):
+            return 0.0 if self.moves() else None
+        if code not in RATE_LIMIT_CODES:
+            passes = PASSING_CODES & {code, wire.text(error, "type")}
+            if not passes or self.waits >= _MAX_PASSING:
+                return None
             self.waits += 1
             return _SHORTEST_S * self.waits
-        if code not in RATE_LIMIT_CODES or self.waits >= _MAX_WAITS:
+        if self.waits >= _MAX_WAITS:
             return None
         self.waits += 1
         told = _told(wire.text(error, "message"))

@@ -64,6 +64,7 @@ class Recovery:
         self._answered = False
         parts.out.uplink.is_shown = self._is_shown
         parts.out.ids = self._replay.ids
+        parts.limits.moves = lambda: self.has_another
 
     # --- the socket is lost ---------------------------------------------------------------------------
 
@@ -120,14 +121,28 @@ class Recovery:
         # What the server asks for is no reason to leave another one alone.
         return self._backoff.next(item.jitter, limit=limit, asked=item.retry_after if after == before else 0.0)
 
+    @property
+    def has_another(self) -> bool:
+        """Whether another model takes over where the one in use refuses to serve."""
+        config = self._p.config
+        if config.recovering is not Recovering.REPLAY or config.transport is Transport.EVENTS:
+            return False
+        useless = {self.address} if self._was_good(None) else self._useless | {self.address}
+        return not useless.issuperset(range(len(config.models)))
+
     def _judge(self, code: str | None) -> None:
-        """Whether the socket that is lost was good, so that attempts are counted anew."""
-        if self._live_since is not None:
-            lived = self._p.out.now - self._live_since
-            if self._answered or lived >= (_PROVED_EXPIRED_S if code == SESSION_EXPIRED else _PROVED_S):
-                self._backoff.restart()
-                self._useless.clear()
+        """Where the socket that is lost was good, attempts are counted anew."""
+        if self._was_good(code):
+            self._backoff.restart()
+            self._useless.clear()
         self._answered = False
+
+    def _was_good(self, code: str | None) -> bool:
+        """Whether the socket in use is a good one, as it ends with `code`."""
+        if self._live_since is None:
+            return False
+        lived = self._p.out.now - self._live_since
+        return self._answered or lived >= (_PROVED_EXPIRED_S if code == SESSION_EXPIRED else _PROVED_S)
 
     def break_off(self) -> None:
         """The socket in use serves no more: end what it has not ended."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.config import Recovering, SessionConfig
-from voicebus.engine.failures import KEY_UNAVAILABLE
+from voicebus.engine.failures import KEY_REFUSED, KEY_UNAVAILABLE, REFUSED_KEY
 from voicebus.engine.inputs import Input, LinkExpires, LinkLost, LinkOpened, SpareEvent, SpareLost, SpareOpened
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio, SendModel, StopModel, SwitchLink
 from voicebus.errors import ModelLinkError
@@ -23,7 +23,11 @@ from voicebus.telemetry import metrics
 Event = Mapping[str, Any]
 
 _UNREACHABLE: Final = "The model cannot be reached."
-_NO_KEY: Final = "The function that gives the model's key failed."
+_REFUSED: Final = "The model's server refused the connection."
+_OF_KEYS: Final[Mapping[str | None, str]] = {
+    KEY_UNAVAILABLE: "The function that gives the model's key failed.",
+    REFUSED_KEY: KEY_REFUSED,
+}
 _WITH_AUDIO: Final = frozenset({"input_audio_buffer.commit", "input_audio_buffer.clear"})
 _CREATED: Final = "session.created"
 _EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
@@ -138,7 +142,7 @@ class ModelSide:
 
     def link_failed(self, error: ModelLinkError) -> None:
         """What is lost goes to the client, whom the model's address does not concern."""
-        why = _NO_KEY if error.code == KEY_UNAVAILABLE else _UNREACHABLE
+        why = _OF_KEYS.get(error.code, _REFUSED if error.fatal else _UNREACHABLE)
         self._feed(LinkLost(why, error.code, error.close_code, error.fatal, jitter(), error.retry_after))
 
     def spare_opened(self) -> None:
