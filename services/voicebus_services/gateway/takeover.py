@@ -192,7 +192,7 @@ class Takeover:
                 self._admission.count_on(ticket, former, face.principal)
             kept, again = comes_again(left.kept(self._clock.at_ms()), turns)
             if isinstance(face, NativeFace):
-                face.asks_again(again, sum(ms for _, ms in turns))
+                face.asks_again(again, sum(ms for _, ms in turns), kept)
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
             in_hand = await self._bus.in_hand(left.session, kept.work)

@@ -331,6 +331,7 @@ def _speaker(face: native.NativeFace, wanted: Wishes, upgrade: Upgrade) -> Nativ
         raw=wanted.raw,
         token=upgrade.query["token"],
         came_at=upgrade.came_at,
+        held_ms=sum(ms for _, ms in wanted.turns),
     )
 
 

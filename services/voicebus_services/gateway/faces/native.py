@@ -15,6 +15,7 @@ from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, SessionEnded, SessionStarted, for_callers
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import End, Interrupt, ListenerBack, ListenerLeft
+from voicebus.engine.keeping import Kept
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.ports import Clock
 from voicebus.runtime import frames
@@ -28,6 +29,7 @@ from voicebus_services.gateway.faces.native_end import TAKEN_OVER, Ending, LastR
 from voicebus_services.gateway.faces.native_input import NativeInput
 from voicebus_services.gateway.faces.native_recalling import Recalling
 from voicebus_services.gateway.faces.recorded import Recorded
+from voicebus_services.gateway.faces.said_again import SaidAgain
 
 log = get_logger(__name__)
 
@@ -83,7 +85,7 @@ class NativeFace(SessionFace):
         # What was said since the last commit, its former gateway has heard, and this one has not. Each speaker is told
         # until one has said something: who was lost before has not read it.
         self._lacks_audio = False
-        self._lacks_turns: Sequence[str] = ()
+        self._said_again = SaidAgain()
         # Whoever speaks after one who has said something has read here what it has.
         self._speaker_was_heard = False
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
@@ -109,9 +111,9 @@ class NativeFace(SessionFace):
         self._input.inherit(muted=muted, done=done)
         self._lacks_audio = True
 
-    def asks_again(self, turns: Sequence[str], sound_ms: int) -> None:
-        """The speaker is to say these turns again; it has so much sound."""
-        self._lacks_turns = turns
+    def asks_again(self, turns: Sequence[str], sound_ms: int, kept: Kept) -> None:
+        """The speaker is to say these turns again; it has so much sound. `kept`: what the session goes on from."""
+        self._said_again.expect(turns, kept)
         self._input.expect(sound_ms / 1000)
 
     def inherit_end(self, history: Sequence[Mapping[str, Any]], reason: str) -> None:
@@ -264,7 +266,7 @@ class NativeFace(SessionFace):
             if not connection.observes:
                 greeting["audio_received"] = self._received
             if self._lacks_audio and not connection.observes:
-                greeting |= {"resend_audio": True, "resend_turns": self._lacks_turns}
+                greeting |= {"resend_audio": True, "resend_turns": self._said_again.turns}
             connection.send(self._event("session_resumed", from_seq, greeting))
         connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
         return from_seq
@@ -424,6 +426,8 @@ class NativeFace(SessionFace):
         if connection is self._speaker and not self.ending.has_come:
             self._lacks_audio, self._speaker_was_heard = False, True
             self._received += len(message) if binary else 0
+            if (first := self._said_again.told_instead(connection.held_ms, binary, message)) is not None:
+                self._input.hear(connection, False, first)
             self._input.hear(connection, binary, message)
 
 

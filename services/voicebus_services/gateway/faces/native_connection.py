@@ -27,7 +27,7 @@ class NativeConnection:
     """A client's connection. Implements `SocketListener`; `NativeFace` says what goes out on it.
 
     `after_seq`: up to which recorded event the client has everything; `raw`: the model's events too. `came_at`: when
-    it asked to come in (s, of the event loop's clock).
+    it asked to come in (s, of the event loop's clock). `held_ms`: how much it could say again.
     """
 
     observes = False
@@ -42,12 +42,14 @@ class NativeConnection:
         raw: bool = False,
         token: str = "",
         came_at: float = 0.0,
+        held_ms: int = 0,
     ) -> None:
         self._face = face
         self.came_at = came_at
         self.after_seq = after_seq
         self.raw = raw
         self.token = token
+        self.held_ms = held_ms
         self._audio = audio
         self._audio_of: tuple[str, str, int] | None = None
         self._socket: Socket | None = None
