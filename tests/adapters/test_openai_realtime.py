@@ -261,8 +261,8 @@ async def test_it_is_a_model_connector() -> None:
         await link.close()
 
 
-@pytest.mark.parametrize("reads", [False, True])
-async def test_a_server_that_hangs_up_before_it_answers_cannot_be_reached(reads: bool) -> None:
+@pytest.mark.parametrize(("scheme", "reads"), [("ws", False), ("ws", True), ("wss", False)])
+async def test_a_server_that_hangs_up_before_it_answers_cannot_be_reached(scheme: str, reads: bool) -> None:
     async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if reads:
             await reader.readuntil(b"\r\n\r\n")
@@ -270,6 +270,6 @@ async def test_a_server_that_hangs_up_before_it_answers_cannot_be_reached(reads:
         await writer.wait_closed()
 
     async with await asyncio.start_server(hangs_up, "127.0.0.1", 0) as server:
-        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
-        with pytest.raises(ModelLinkError, match="cannot be reached"):
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
+        with pytest.raises(ModelLinkError, match=r"cannot be reached \(.+ before it was a WebSocket"):
             await OpenAIRealtimeConnector(url, api_key="k").connect(Listener(), model="m")

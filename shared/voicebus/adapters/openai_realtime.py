@@ -145,7 +145,8 @@ class OpenAIRealtimeConnector:
         except ProxyError as error:
             raise ModelLinkError(f"the model at {where} cannot be reached (the proxy refused: {error})") from error
         except (OSError, picows.WSError) as error:
-            raise ModelLinkError(f"the model at {where} cannot be reached ({error})") from error
+            why = str(error) or "the connection was lost before it was a WebSocket"
+            raise ModelLinkError(f"the model at {where} cannot be reached ({why})") from error
         return link
 
     def _code(self, status: int | None) -> str | None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import uvloop
 from python_socks import ProxyError
+from websockets.asyncio.server import serve
 
 from support.echo_port import Echo
+from support.tls import Authority
 from voicebus.adapters.sockets.dialling import connect
 
 # `SO_LINGER` with no time: the connection is reset instead of closed.
@@ -25,8 +29,36 @@ async def accepted(server: socket.socket) -> socket.socket:
             await asyncio.sleep(0)
 
 
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+async def test_of_two_addresses_the_one_that_answers_is_taken_though_the_first_swallows_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    serves = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serves.load_cert_chain(pair.certificate, pair.key)
+    async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0, ssl=serves) as server:
+        alive = next(iter(server.sockets)).getsockname()
+        with socket.socket() as hole, socket.socket() as fills, socket.socket() as waits:
+            # A server whose queue is full answers no further connection, as one behind a dead route.
+            hole.bind(("127.0.0.2", alive[1]))
+            hole.listen(0)
+            for connection in (fills, waits):
+                connection.setblocking(False)
+                connection.connect_ex(hole.getsockname())
+            stream = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
+            both = [(*stream, hole.getsockname()), (*stream, alive)]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+            url = f"wss://localhost:{alive[1]}/"
+            opened = await connect(url, Echo(), headers={}, timeout_s=20, tls=authority.trusting())
+            opened.close()
+            await opened.wait_closed()
+
+
 @pytest.mark.parametrize("by_proxy", [False, True])
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@LOOPS
 def test_a_server_that_resets_at_once_costs_nobody_else_a_connection(
     new_loop: Callable[[], asyncio.AbstractEventLoop], by_proxy: bool
 ) -> None:
