@@ -34,7 +34,7 @@ soak: $(VENV)/.dev ## Hold ten thousand random conversations of each kind with t
 
 coverage: $(VENV)/.dev ## Measure the branches that tests take, of the engine (at least 98 %) and of what authors import (95 %).
 	@mkdir -p .cache/coverage && rm -f .cache/coverage/*
-	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup --cov --cov-report= $(ARGS) \
+	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup --cov --cov-report= --timeout 300 $(ARGS) \
 		tests/engine tests/agents tests/testing tests/parity tests/runtime
 	$(BIN)/coverage report --include='*/voicebus/engine/*' --fail-under=98
 	$(BIN)/coverage report --include='*/voicebus/agents/*,*/voicebus/testing/*' --fail-under=95

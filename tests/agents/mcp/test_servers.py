@@ -212,6 +212,18 @@ async def test_a_filter_may_be_a_function_and_one_that_fails_leaves_the_tool_out
             await server.list_tools()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"allowed_tool_names": ["rate", "die", "nobody"], "blocked_tool_names": ["die"]},
+        {"allowed_tool_names": ["rate"], "blocked_tool_names": None},
+    ],
+)
+async def test_a_filter_by_names_offers_what_is_allowed_and_not_blocked(names: Any, tmp_path: Path) -> None:
+    async with MCPServerStdio(stdio_program(tmp_path), tool_filter=names) as server:
+        assert [tool.name for tool in await server.list_tools()] == ["rate"]
+
+
 async def test_the_last_session_closes_what_no_program_has_opened(tmp_path: Path) -> None:
     server = MCPServerStdio(stdio_program(tmp_path))
     with pytest.raises(UserError, match="is not connected"):

@@ -349,8 +349,8 @@ class MCPClientServer(ABC, Generic[Params]):
         if wanted is None:
             return True
         if isinstance(wanted, Mapping):
-            allowed = wanted.get("allowed_tool_names")
-            return (allowed is None or tool.name in allowed) and tool.name not in wanted.get("blocked_tool_names", ())
+            allowed, blocked = wanted.get("allowed_tool_names"), wanted.get("blocked_tool_names") or ()
+            return (allowed is None or tool.name in allowed) and tool.name not in blocked
         if run_context is None or agent is None:
             raise self._wrong("tool_filter", "is a function: list_tools needs run_context and agent to ask it")
         try:
