@@ -72,4 +72,4 @@ async def port(accept: Acceptor, pair: Pair | None = None) -> AsyncIterator[int]
     certificate = None if pair is None else Certificate(pair.certificate, pair.key)
     async with serving(app, host="127.0.0.1", port=0, certificate=certificate, ws=hook) as server:
         yield server.port
-        await hook.aclose()
+        await hook.aclose(patience_s=0)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 import websockets
+from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -21,7 +22,8 @@ from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.waiting import wait_until
 from voicebus.adapters.sockets import MAX_MESSAGE, Socket, uvicorn_upgrade
 from voicebus.adapters.sockets.dialling import connect
-from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
+from voicebus_services.http import serving
 
 REALTIME = Subprotocol("realtime")
 MASK = b"\x00\x00\x00\x00"
@@ -130,7 +132,7 @@ async def test_a_version_that_is_not_spoken_is_answered_with_the_one_that_is(ver
     assert b"\r\nsec-websocket-version: 13\r\n" in said.lower()
 
 
-async def test_a_decision_that_fails_closes_its_own_connection_only() -> None:
+async def test_a_decision_that_fails_is_answered_and_costs_its_own_connection_only() -> None:
     async def failing() -> Accept:
         raise RuntimeError("asked to")
 
@@ -140,14 +142,14 @@ async def test_a_decision_that_fails_closes_its_own_connection_only() -> None:
     async with port(accept) as number:
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(HANDSHAKE.replace(b"GET / ", b"GET /bad "))
-        assert await reader.read() == b""
+        assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
         writer.close()
         async with websockets.connect(f"ws://127.0.0.1:{number}/") as client:
             await client.send("hello")
             assert await client.recv() == "hello"
 
 
-async def test_what_is_not_decided_at_the_end_is_cut() -> None:
+async def test_what_is_not_decided_at_the_end_is_told_to_try_again() -> None:
     asked = asyncio.Event()
 
     async def never() -> Accept:
@@ -159,9 +161,62 @@ async def test_what_is_not_decided_at_the_end_is_cut() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(HANDSHAKE)
         await asked.wait()
-    with contextlib.suppress(ConnectionError):
-        assert await reader.read() == b""
+    told = await reader.read()
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in told.lower()
     writer.close()
+
+
+async def test_a_decision_under_way_is_waited_for_at_the_end_and_who_comes_then_is_told_to_try_again() -> None:
+    asked, decided = asyncio.Event(), asyncio.Event()
+
+    async def later() -> Refuse:
+        asked.set()
+        await decided.wait()
+        return Refuse(429, b"too often")
+
+    hook = upgrade_hook(lambda _: later())
+    async with serving(FastAPI(), host="127.0.0.1", port=0, ws=hook) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HANDSHAKE)
+        await asked.wait()
+        closing = asyncio.create_task(hook.aclose())
+        await asyncio.sleep(0)
+        late_reader, late_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        late_writer.write(HANDSHAKE)
+        assert (await late_reader.read()).startswith(b"HTTP/1.1 503 ")
+        decided.set()
+        await closing
+        assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
+        for each in (writer, late_writer):
+            each.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_hears_no_more_as_the_socket_opens_hears_nothing_until_it_goes_on(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    class Shy(Echo):
+        def opened(self, socket: Socket) -> None:
+            super().opened(socket)
+            socket.pause_reading()
+
+    async def scenario() -> None:
+        shy = Shy()
+        async with port(lambda _: Accept(shy)) as number, websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+            await client.send("hello")
+            # That is answered, by the same loop, after it would have been heard.
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            assert shy.socket is not None
+            assert not shy.texts
+            shy.socket.resume_reading()
+            assert await client.recv() == "hello"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
 
 
 async def test_a_browser_may_name_several_connection_options() -> None:

@@ -1,5 +1,6 @@
 """`WS /v1/realtime` against the simulator, through a real Redis."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -8,12 +9,15 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from services.gateway.models import scripted_model
+from support.waiting import wait_until
 from voicebus.contracts.tools import ToolCall
+from voicebus_services.gateway.admission import Admission
 from voicebus_services.gateway.wiring import Gateway
 
 REALTIME = Subprotocol("realtime")
@@ -224,6 +228,38 @@ async def test_a_gateway_that_shuts_down_says_so_instead_of_full(gateways: Gatew
             async with realtime(gateway):
                 pass
     assert json.loads(refused.value.response.body or b"")["code"] == "draining"
+
+
+async def test_who_is_being_let_in_as_the_gateway_stops_is_told_so(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, goes_on = asyncio.Event(), asyncio.Event()
+    at_once = Admission._count
+
+    async def later(admission: Admission, *counted: Any) -> None:
+        counting.set()
+        await goes_on.wait()
+        await at_once(admission, *counted)
+
+    async def comes(gateway: Gateway) -> Response:
+        with pytest.raises(InvalidStatus) as refused:
+            async with realtime(gateway):
+                pass
+        return refused.value.response
+
+    async def once_it_stops(gateway: Gateway) -> None:
+        await wait_until(lambda: gateway.health.draining, description="the drain, of no session")
+        goes_on.set()
+
+    monkeypatch.setattr(Admission, "_count", later)
+    async with gateways() as gateway:
+        coming = asyncio.create_task(comes(gateway))
+        await counting.wait()
+        stopping = asyncio.create_task(once_it_stops(gateway))
+    await stopping
+    response = await coming
+    assert (response.status_code, json.loads(response.body or b"")["code"]) == (503, "draining")
+    assert int(response.headers["Retry-After"]) > 0
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 _HANDSHAKE_TIMEOUT_S: Final = 5.0
+# How long decisions under way may still take where no more are made.
+_LAST_DECISIONS_S: Final = 5.0
 _READ_BUFFER: Final = 16 * 1024
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _CONNECTION: Final = re.compile(rb"\r\nconnection: [^\r\n]*", re.IGNORECASE)
@@ -81,6 +83,8 @@ Verdict = Accept | Refuse
 
 _VERSION: Final = "sec-websocket-version"
 _OLD: Final = Refuse(426, b"only version 13 of WebSocket is spoken here\n", {_VERSION: "13", "Upgrade": "websocket"})
+_STOPS: Final = Refuse(503, b"this server stops; try again\n", {"Retry-After": "1"})
+_FAILED: Final = Refuse(500, b"the upgrade failed; the service's log has the cause\n")
 Acceptor = Callable[[Upgrade], Verdict | Awaitable[Verdict]]
 
 
@@ -140,7 +144,7 @@ class UpgradeHook:
     """What to give `uvicorn.Config(ws=...)`. `acceptor` decides on each upgrade, at once or after waiting.
 
     Nothing is read from a connection while its upgrade is being decided, and no other connection waits with it. How
-    long a decision may take is the acceptor's to bound. `aclose` ends the decisions under way.
+    long a decision may take is the acceptor's to bound.
     """
 
     def __init__(self, acceptor: Acceptor) -> None:
@@ -150,17 +154,24 @@ class UpgradeHook:
     def __call__(self, *, config: Any, server_state: Any, app_state: Any) -> asyncio.BaseProtocol:
         return _Undecided(self._acceptor, self._deciding)
 
-    async def aclose(self) -> None:
-        """Cut the connections whose upgrades are not decided yet."""
-        deciding = list(self._deciding)
-        for task in deciding:
+    async def aclose(self, patience_s: float = _LAST_DECISIONS_S) -> None:
+        """Decide no more: who comes now is refused with 503, and so is who is not decided on within `patience_s`."""
+        self._acceptor = _stops
+        if not self._deciding:
+            return
+        _, left = await asyncio.wait(self._deciding, timeout=patience_s)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*deciding, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def upgrade_hook(acceptor: Acceptor) -> UpgradeHook:
     """A hook for `uvicorn.Config(ws=...)` that asks `acceptor`."""
     return UpgradeHook(acceptor)
+
+
+def _stops(_: Upgrade) -> Verdict:
+    return _STOPS
 
 
 class _Undecided(asyncio.Protocol):
@@ -193,18 +204,25 @@ class _Undecided(asyncio.Protocol):
             self._transport.close()
             self._cut_later()
             return
-        peername = self._transport.get_extra_info("peername")
-        upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
         try:
-            verdict = self._acceptor(upgrade) if upgrade.headers.get(_VERSION) == "13" else _OLD
-            decided = await verdict if inspect.isawaitable(verdict) else verdict
-            self._hand_over(decided, head)
+            self._hand_over(await self._verdict(head), head)
         except asyncio.CancelledError:
-            self._transport.abort()
+            self._hand_over(_STOPS, head)
             raise
         except Exception:  # the boundary between one upgrade and the others
-            log.exception("an upgrade could not be decided, closing its connection")
+            log.exception("an upgrade failed, closing its connection")
             self._transport.abort()
+
+    async def _verdict(self, head: bytes) -> Verdict:
+        """What is decided; that it failed, where the acceptor did."""
+        try:
+            peername = self._transport.get_extra_info("peername")
+            upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
+            verdict = self._acceptor(upgrade) if upgrade.headers.get(_VERSION) == "13" else _OLD
+            return await verdict if inspect.isawaitable(verdict) else verdict
+        except Exception:
+            log.exception("an upgrade could not be decided")
+            return _FAILED
 
     def _hand_over(self, verdict: Verdict, head: bytes) -> None:
         """Have picows answer the request, and everything after it."""
@@ -219,11 +237,11 @@ class _Undecided(asyncio.Protocol):
                 return
             upgraded = _picows(lambda _: _response(verdict, socket), accepted.max_message if accepted else MAX_MESSAGE)
             upgraded.connection_made(self._transport)
+            # In a later turn of the loop, and not where the listener pauses it as the socket opens.
+            self._transport.resume_reading()
             upgraded.data_received(head)
             upgraded.socket = socket
             self._transport.set_protocol(upgraded)
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
             if accepted is None:
                 self._cut_later()
         finally:
