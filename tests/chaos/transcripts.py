@@ -336,7 +336,9 @@ async def storm(asked: ArchiveStorm) -> Outcomes:
     """Raise it, wait until every call has ended in the archive, and read that."""
     chance, outcomes = random.Random(asked.seed), Outcomes()
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(RedisServer(persistent=True))
+        # What the servers have confirmed they keep, also on a disk that takes seconds to sync. There, with `everysec`,
+        # what Redis loses may be gone with the gateway that is killed next (docs/operations.md).
+        redis = stack.enter_context(RedisServer(persistent=True, arguments=("--appendfsync", "always")))
         postgres = stack.enter_context(PostgresServer(durable=True))
         cluster = await stack.enter_async_context(
             running_cluster(

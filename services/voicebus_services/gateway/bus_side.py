@@ -1,6 +1,7 @@
 """A gateway's side of the bus: what its sessions record, ask for and hear through Redis, and the tasks for that."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.journal_queue import KEEP_S
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.replication import MasterWatch
@@ -102,6 +104,10 @@ class BusSide:
         self.masters.on_change(self.journal.restore)
         self.masters.on_change(self.outbox.resend)
         self.masters.on_change(lambda _: self.inbox.rewind())
+
+    def emptied(self) -> None:
+        """Redis does not know this gateway any more: it may not know its sessions either."""
+        self.journal.restore(time.monotonic() - KEEP_S)
 
     async def aclose(self, timeout_s: float) -> None:
         """Ask for nothing more, and write what is left; while `work` runs still. What was said has `timeout_s`."""

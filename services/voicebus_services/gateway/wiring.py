@@ -309,8 +309,9 @@ async def _gateway(
             }
 
         heartbeat = Heartbeat(
-            settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed, jumped=clock.doubt
-        )
+            settings.redis_url, keys.gateway(gateway), beat,
+            renewed=lease.renewed, lost=side.emptied, jumped=clock.doubt,
+        )  # fmt: skip
         adopting = Adopting(
             takeover, moving, calling, gateway_calls,
             is_dead=lambda other: tells_dead(keys.gateway(other)),

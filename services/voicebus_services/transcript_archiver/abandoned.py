@@ -12,7 +12,7 @@ from typing import Final
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.takeover import Left, RedisTakeover
-from voicebus.contracts.journal import EventType
+from voicebus.contracts.journal import INTERRUPTED, EventType
 from voicebus.contracts.streams import Keys
 from voicebus.engine.config import AgentSpec, Face, SessionConfig, ToolSpec
 from voicebus.engine.inputs import End
@@ -23,11 +23,11 @@ from voicebus.errors import BusError, StoreError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.transcript_archiver.forgotten import Forgotten
 from voicebus_services.transcript_archiver.singly import Singly
 
 log: Final = get_logger(__name__)
 
-INTERRUPTED: Final = "interrupted"
 EVERY_S: Final = 5.0
 
 
@@ -36,7 +36,7 @@ class Abandoned:
 
     `is_dead` says of a gateway's id, whose heartbeat does not count any more, whether that one is dead. `grace_s`: how
     long a client may take to come back, from when its gateway was first found dead. `on_ended` hears of each session
-    that was ended, by tenant and id.
+    that was ended, by tenant and id. `forgotten` sees to those that Redis does not know.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Abandoned:
         keys: Keys,
         shards: Callable[[], Collection[int]],
         *,
+        forgotten: Forgotten,
         is_dead: Callable[[str], bool],
         grace_s: float,
         on_ended: Callable[[str, str], None],
@@ -59,6 +60,7 @@ class Abandoned:
         self._clock = clock
         self._keys = keys
         self._shards = shards
+        self._forgotten = forgotten
         self._is_dead = is_dead
         self._grace_s = grace_s
         self._on_ended = on_ended
@@ -86,13 +88,17 @@ class Abandoned:
         """
         # Of one that cannot be looked at now nobody could come back either: it is given the grace anew.
         known, self._alone = self._alone, {}
+        self._forgotten.begin()
         shards = self._shards()
         open_ones = [one for one in await self._store.unfinished() if self._keys.event_shard(one) in shards]
         now = self._monotonic()
 
         async def see_to(session: str) -> None:
             standing = await self._bus.look(session)
-            if standing is None or standing.ended or standing.lives_for_ms or not standing.seq:
+            if standing is None:
+                await self._forgotten.see_to(session)
+                return
+            if standing.ended or standing.lives_for_ms or not standing.seq:
                 return
             # Asked behind the answer, which may have come from a server that has just woken up.
             told = standing.released or self._is_dead(standing.owner)

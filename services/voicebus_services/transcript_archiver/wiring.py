@@ -30,6 +30,7 @@ from voicebus_services.transcript_archiver.abandoned import Abandoned
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.expiring import Expiring
+from voicebus_services.transcript_archiver.forgotten import Forgotten
 from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.months import Months
 from voicebus_services.transcript_archiver.recordings import LeftRecordings
@@ -92,6 +93,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 clock,
                 keys,
                 lambda: archiver.shards,
+                forgotten=Forgotten(store, bus, keys, grace_s=settings.resume_grace.total_seconds(), on_ended=left.add),
                 is_dead=lambda gateway: archiver.contact.is_unbroken(bus.server_of(keys.gateway(gateway))),
                 grace_s=settings.resume_grace.total_seconds(),
                 on_ended=left.add,

@@ -39,6 +39,9 @@ Tenant = Annotated[str, Field(min_length=1, max_length=MAX_TENANT_CHARS)]
 LOCAL_TENANT: Final = "local"
 """The tenant of clients on one's own machine where no credentials are configured, and of records without a tenant."""
 
+INTERRUPTED: Final = "interrupted"
+"""Why a session ended whose gateway died and that nobody came back to; an archiver ends those."""
+
 
 class SessionStarted(Message):
     agent: str

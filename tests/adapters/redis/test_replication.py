@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis import exceptions as vendor
 
 from support.servers import RedisServer
 from support.tasks import running
@@ -57,6 +58,40 @@ async def test_another_master_is_noticed_once_with_the_time_since_which_writes_m
     assert watch.has_replicas("one") is False
     (since,) = heard
     assert before - 6 < since < before
+
+
+async def test_a_server_that_has_died_and_is_back_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.replication.LOOK_S", 3600.0)
+    heard = list[float]()
+    with RedisServer() as server:
+        async with await connect(server.url) as bus:
+            watch = MasterWatch(bus, service="test")
+            await watch.begin()
+            watch.on_change(heard.append)
+            async with running(watch.run()):
+                for deaths in (1, 2):
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+                    await wait_until(lambda: len(heard) == deaths, description="another server to be the master")  # noqa: B023 - awaited within the turn
+
+
+async def test_who_may_not_ask_asks_no_more_often_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, slept = 0, list[float]()
+
+    class Closed:
+        async def masters(self) -> dict[str, dict[str, Any]]:
+            nonlocal asked
+            asked += 1
+            raise BusError("refused") from vendor.NoPermissionError("NOPERM this user has no permissions")
+
+        async def broke(self, within_s: float) -> bool:
+            slept.append(within_s)
+            await asyncio.sleep(0)
+            return False
+
+    async with running(MasterWatch(Closed(), service="test").run()):  # type: ignore[arg-type]
+        await wait_until(lambda: asked >= 3, description="three looks")
+    assert len(slept) >= asked
 
 
 async def test_each_master_of_a_cluster_has_replicas_or_has_none() -> None:

@@ -109,6 +109,24 @@ async def test_a_gateway_judges_nobody_for_a_while_once_another_redis_server_is_
     await wait_until(lambda: None in broke, description="the change to be noticed")
 
 
+async def test_a_silent_session_is_known_to_redis_again_that_was_emptied(
+    gateway: Gateway, redis_url: str, stream_prefix: str
+) -> None:
+    keys = Keys(stream_prefix)
+    async with aioredis.Redis.from_url(redis_url, decode_responses=True) as client, native(gateway) as caller:
+        session = (await caller.until("session_started"))["session"]
+        state = keys.session_state(session)
+        before: Any = await wait_until(lambda: client.hgetall(state), description="the session's state")
+        # At once, so that no beat of the gateway's lies between its state and its heartbeat.
+        every = [key async for key in client.scan_iter(match=f"{stream_prefix}:*", count=1000)]
+        await client.unlink(*every)
+        after: Any = await wait_until(lambda: client.hgetall(state), description="the session's state again")
+        events: Any = await client.xrange(keys.events(keys.event_shard(session)))
+    told = ("id", "owner", "epoch", "seq", "status", "tenant", "token_hash", "started_at")
+    assert {name: after[name] for name in told} == {name: before[name] for name in told}
+    assert [fields["type"] for _, fields in events] == ["session_started"]
+
+
 async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only(
     gateways: Gateways, redis_url: str, stream_prefix: str
 ) -> None:

@@ -15,6 +15,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus_services.transcript_archiver.abandoned import Abandoned
+from voicebus_services.transcript_archiver.forgotten import Forgotten
 
 GRACE_S = 2.0
 
@@ -31,6 +32,9 @@ class Archive:
         self.is_reachable = True
         self.looks = 0
         self.state: dict[str, Any] = {"lives_for_ms": 0, "released": False, "ended": False, "seq": 3}
+        self.is_known = True
+        self.unknown: list[list[str]] = []
+        """Of each look those that Redis did not know."""
         self.taken: list[float] = []
         self.others: list[str] = []
         self.abandoned = Abandoned(
@@ -40,6 +44,7 @@ class Archive:
             cast("Clock", None),
             Keys("tried", event_shards=1),
             lambda: [0],
+            forgotten=cast("Forgotten", self),
             is_dead=lambda gateway: self.told and gateway == "g",
             grace_s=GRACE_S,
             on_ended=lambda tenant, session: None,
@@ -63,10 +68,20 @@ class Archive:
         self.looks += 1
         if not self.is_reachable or session in self.others:
             raise BusError("away")
+        if not self.is_known:
+            return None
         return SimpleNamespace(session=session, owner="g", epoch=1, **self.state)
 
     async def take(self, session: str, epoch: int, *, owner: str) -> None:
         self.taken.append(self.now)  # another one was quicker
+
+    # --- Forgotten
+
+    def begin(self) -> None:
+        self.unknown.append([])
+
+    async def see_to(self, session: str) -> None:
+        self.unknown[-1].append(session)
 
 
 @pytest.fixture
@@ -121,3 +136,11 @@ async def test_who_could_not_come_back_while_redis_was_away_is_given_the_grace_a
         assert archive.taken == []
         archive.now = 7.0
         await wait_until(lambda: archive.taken, description="the end of the session")
+
+
+async def test_what_redis_does_not_know_is_seen_to_and_what_it_knows_again_is_not(archive: Archive) -> None:
+    archive.is_known = False
+    await archive.at(0.0)
+    archive.is_known = True
+    await archive.at(1.0)
+    assert (archive.unknown, archive.taken) == ([["s"], []], [])

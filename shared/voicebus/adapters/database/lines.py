@@ -15,6 +15,7 @@ from voicebus.adapters.database.schema import SESSION_CHARS, USAGE
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.journal import (
     EVENTS,
+    INTERRUPTED,
     ErrorRecorded,
     EventType,
     GuardrailTripped,
@@ -41,7 +42,6 @@ _MAX_SEQ: Final = 2**31 - 1
 _MAX_EPOCH: Final = 2**31 - 1
 _MAX_AT: Final = 253_402_300_799_000  # the end of the year 9999
 _MAX_TOKENS: Final = 2**53
-_INTERRUPTED: Final = "interrupted"
 _MODELS: Final[Mapping[str, type[Message]]] = {name.value: model for name, model in EVENTS.items()}
 
 AGENT_EVENTS: Final = (EventType.SESSION_STARTED, EventType.SESSION_RESUMED, EventType.HANDOFF)
@@ -161,7 +161,7 @@ class RecordedEvent:
         elif isinstance(self.event, TurnEnded):
             row |= {"turns": 1, **tokens(self.event.usage)}
         elif isinstance(self.event, SessionEnded):
-            status = _INTERRUPTED if self.event.reason == _INTERRUPTED else "ended"
+            status = INTERRUPTED if self.event.reason == INTERRUPTED else "ended"
             row |= {"status": status, "ended_at": self.at, "end_reason": self.event.reason}
         return row
 

@@ -48,6 +48,7 @@ from voicebus.adapters.database.partitions import create_partitions
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import (
     Item,
+    LastEvent,
     Progress,
     Revised,
     Rows,
@@ -193,6 +194,18 @@ class TranscriptStore:
     async def progress(self, session: str, *, tenant: str | None) -> Progress | None:
         """How far a session of this tenant or (None) of any has come; None where nothing was recorded of it."""
         return (await self._run(lambda connection: progress(connection, [session], tenant))).get(session)
+
+    async def last_event(self, session: str) -> LastEvent | None:
+        """The newest event of a session of any tenant that has not ended; None where there is no such session."""
+        gap = sessions.c.last_seq > sessions.c.stored + sessions.c.lost
+        newest = and_(events.c.session == sessions.c.session, events.c.month == sessions.c.month)
+        query = (
+            select(sessions.c.tenant, sessions.c.started_at, sessions.c.last_seq, sessions.c.epoch, events.c.at, gap)
+            .join(events, and_(newest, events.c.seq == sessions.c.last_seq))
+            .where(sessions.c.session == session, sessions.c.status == "active")
+        )
+        row = await self._run(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else LastEvent(*row)
 
     async def progress_of(self, names: Collection[str]) -> Mapping[str, Progress]:
         """How far these sessions of any tenant have come, those that there are."""

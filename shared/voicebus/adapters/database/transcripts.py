@@ -93,6 +93,17 @@ class Progress:
         return self.last_seq > self.stored + self.lost
 
 
+class LastEvent(NamedTuple):
+    """The newest event of a session, and whose that is. `epoch` is the highest; times in ms."""
+
+    tenant: str | None
+    started_at: int
+    seq: int
+    epoch: int
+    at: int
+    has_gap: bool
+
+
 class Revised(NamedTuple):
     """A line as it is since the event `seq`, which is above that of whatever was known of it before."""
 

@@ -51,13 +51,15 @@ class RedisConnection:
         self._commands = commands
         self._way: Pipelines | MultiplexedConnection
         self._reads: ClusterReads | BlockingReads
+        self._broken = asyncio.Event()
         if isinstance(commands, StreamCluster):
             self._way = Pipelines(commands, self._refuse, timeout_s=COMMAND_TIMEOUT_S)
             self._reads = ClusterReads(blocking)
         else:
             self._way = MultiplexedConnection(
-                commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
-            )
+                commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S,
+                on_lost=self._broken.set,
+            )  # fmt: skip
             self._reads = BlockingReads(blocking, timeout_s=COMMAND_TIMEOUT_S)
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
         self.joins_tags: bool = not isinstance(commands, StreamCluster)
@@ -200,6 +202,19 @@ class RedisConnection:
             self._known.discard(known)
         else:
             self._known.add(known)
+
+    async def broke(self, within_s: float) -> bool:
+        """Whether the connection for commands breaks within this time, or has since this was last asked.
+
+        That to a cluster never does: there are many, which redis-py keeps.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                await self._broken.wait()
+        except TimeoutError:
+            return False
+        self._broken.clear()
+        return True
 
     async def masters(self) -> Mapping[str, Mapping[str, Any]]:
         """What `INFO` says of each server that takes writes and of its replicas, by the name that `server_of` gives it.

@@ -38,11 +38,20 @@ class MultiplexedConnection:
 
     What was under way on a connection that broke fails, as nobody knows whether it was run; what had not been sent
     goes over the next one. A reply that takes longer than `timeout_s` breaks the connection. `refuse` hands the
-    vendor's error to whoever waits for a reply.
+    vendor's error to whoever waits for a reply; `on_lost` hears of each connection that broke.
     """
 
-    def __init__(self, client: "aioredis.Redis", refuse: Refuse, *, connect_timeout_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: "aioredis.Redis",
+        refuse: Refuse,
+        *,
+        connect_timeout_s: float,
+        timeout_s: float,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._refuse = refuse
+        self._on_lost = on_lost
         pool: Any = client.connection_pool
         self._connection: Any = pool.make_connection()
         self._callbacks: Any = client.response_callbacks
@@ -184,6 +193,7 @@ class MultiplexedConnection:
         self._fail(self._sent, broken)
         if self._queued or self._deferred:
             self._awake()
+        self._on_lost()
 
     def _fail(self, commands: deque[_Command], error: Exception) -> None:
         while commands:

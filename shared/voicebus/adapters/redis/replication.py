@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -18,6 +18,8 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 LOOK_S: Final = 1.0
+AGAIN_S: Final = 0.25
+"""How soon a master that did not answer is asked again: what was written last is in danger meanwhile."""
 
 # How far a replica in step may be behind, with plenty to spare: what was written since before then is written again.
 MARGIN_S: Final = 5.0
@@ -27,7 +29,7 @@ CONFIRM_MS: Final = 200
 
 
 class MasterWatch:
-    """Asks each second which servers are the masters; run `run` as a task."""
+    """Asks which servers are the masters, each second and as soon as a connection breaks; run `run` as a task."""
 
     def __init__(self, bus: RedisConnection, *, service: str) -> None:
         self._bus = bus
@@ -62,11 +64,18 @@ class MasterWatch:
     async def run(self) -> None:
         """Look until cancelled; while nothing answers nothing is known."""
         while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self.look()
-            except BusError as error:
-                log.debug("masters not known", error=str(error))
+            if await self._looked():
+                await self._bus.broke(LOOK_S)
+            else:
+                await asyncio.sleep(AGAIN_S)
+
+    async def _looked(self) -> bool:
+        try:
+            await self.look()
+        except BusError as error:
+            log.debug("masters not known", error=str(error))
+            return is_final(error)  # a user who may not ask is not told sooner for asking more often
+        return True
 
     async def look(self) -> None:
         """Look now.

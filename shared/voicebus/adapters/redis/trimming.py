@@ -24,8 +24,8 @@ def pairs(row: Any) -> dict[str, Any]:
     return dict(row) if isinstance(row, Mapping) else dict(zip(row[::2], row[1::2], strict=True))
 
 
-async def trim(bus: RedisConnection, stream: str) -> None:
-    """Delete below the lowest pending, else last delivered, entry of every group; never what is undelivered.
+async def undone(bus: RedisConnection, stream: str) -> dict[str, str]:
+    """Of each group the lowest id that it has not done with: its lowest pending one, else behind the last delivered.
 
     The groups are asked before their pending entries: what is delivered in between has higher ids.
 
@@ -36,9 +36,18 @@ async def trim(bus: RedisConnection, stream: str) -> None:
     waiting = await asyncio.gather(
         *(bus.submit("XPENDING", stream, group["name"], "-", "+", 1, parse_detail=True) for group in groups)
     )
-    bounds: list[str] = [
-        rows[0]["message_id"] if rows else after(group["last-delivered-id"])
+    return {
+        group["name"]: rows[0]["message_id"] if rows else after(group["last-delivered-id"])
         for group, rows in zip(groups, waiting, strict=True)
-    ]
+    }
+
+
+async def trim(bus: RedisConnection, stream: str) -> None:
+    """Delete what every group has done with; never what is undelivered.
+
+    Raises:
+        BusError: Redis cannot be reached, or there is no such stream.
+    """
+    bounds = await undone(bus, stream)
     if bounds:
-        await bus.call("XTRIM", stream, "MINID", min(bounds, key=position))
+        await bus.call("XTRIM", stream, "MINID", min(bounds.values(), key=position))
