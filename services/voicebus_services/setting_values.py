@@ -103,7 +103,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, _url(SCHEMES, "a Redis address")]
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
 RecordingsUrl = Annotated[str, _url(("file", "s3"), "the place of recordings")]
-DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
+DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql", "postgres", "postgresql+psycopg"), "a database address")]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 ServerHeaders = Annotated[Mapping[str, Mapping[str, str]], NoDecode, BeforeValidator(_json)]
 

@@ -52,7 +52,7 @@ _HTTP_PORT = "The public port; 0 takes a free one and logs it."
 _OPS_PORT = "Port of /metrics, /livez and /readyz; 0 takes a free one and logs it."
 _TOOL_TIMEOUT = "How long a tool may take that names no limit of its own."
 _GUARDRAIL_TIMEOUT = "How long a check may take before its guardrail counts as unavailable."
-_DATABASE = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+_DATABASE = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME, with libpq's options (`?sslmode=require`)."
 
 
 class ServiceSettings(FileSettings):

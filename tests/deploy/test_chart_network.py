@@ -72,10 +72,10 @@ def test_without_addresses_given_redis_and_database_are_any_at_their_ports_alone
         helm,
         (),
         "--set=redis.url=redis+cluster://a:7001\\,b:7002\\,c",
-        "--set=database.url=postgresql+psycopg://u@db:6432/c",
+        "--set=database.url=postgres://u@db:6432\\,[fd00::5]:6433\\,other/c?sslmode=require",
     )
     open_rules = [rule for rule in rules(objects, "transcript-archiver", "egress") if not rule.get("to")]
-    assert [sorted(ports([rule])) for rule in open_rules] == [[6379, 7001, 7002], [6432]]
+    assert [sorted(ports([rule])) for rule in open_rules] == [[6379, 7001, 7002], [5432, 6432, 6433]]
 
 
 def test_names_are_asked_for_at_the_ports_of_the_resolvers_pods(helm: Helm) -> None:

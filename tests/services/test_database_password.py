@@ -22,7 +22,7 @@ async def test_an_address_without_a_password_takes_the_one_of_pgpassword(monkeyp
             rules = Path(row[0])
             rules.write_text("host calls calls 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
             connection.execute("SELECT pg_reload_conf()")
-        url = f"postgresql+psycopg://calls@127.0.0.1:{server.port}/calls"
+        url = f"postgres://calls@127.0.0.1:{server.port}/calls?sslmode=prefer"
         monkeypatch.setenv("PGPASSWORD", PASSWORD)
         done = await run_command("migrate", database_url=url)
         assert (done.status, done.out.strip()) == (0, "database: up to date")

@@ -50,8 +50,12 @@
 {{- if .Values.trial.postgresql.enabled -}}
 {{ include "voicebus.egress.own" (dict "root" . "component" "postgresql" "port" 5432) }}
 {{- else -}}
-{{- $port := regexFind ":[0-9]+(/|$)" (regexReplaceAll "^[^:]+://([^@/]*@)?" .Values.database.url "") | trimPrefix ":" | trimSuffix "/" | default "5432" -}}
-{{ include "voicebus.egress.rule" (dict "to" .Values.networkPolicy.database.to "ports" (list $port)) }}
+{{- $hosts := regexReplaceAll "[/?].*$" (regexReplaceAll "^[^:]+://([^@/]*@)?" .Values.database.url "") "" -}}
+{{- $ports := list -}}
+{{- range splitList "," $hosts -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432") -}}
+{{- end -}}
+{{ include "voicebus.egress.rule" (dict "to" .Values.networkPolicy.database.to "ports" (uniq $ports)) }}
 {{- end -}}
 {{- end -}}
 

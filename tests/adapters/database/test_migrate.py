@@ -254,7 +254,7 @@ def test_a_database_is_moved_up_and_where_that_is_allowed_down(empty_database: s
     "url",
     [
         "postgresql+psycopg://user:x@host:s3cret/name",
-        "postgresql://user:s3cret@host/name",
+        "postgresql+asyncpg://user:s3cret@host/name",
         "mysql://user:s3cret@host/name",
         "sqlite://",
         "sqlite:///:memory:",

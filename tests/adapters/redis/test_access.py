@@ -100,6 +100,20 @@ async def test_a_password_and_trusted_certificates_given_apart_open_it(guarded: 
     assert not any("3c" in sentence for sentence in told)
 
 
+async def test_an_address_that_asks_for_no_certificate_trusts_any(guarded: tuple[str, Authority]) -> None:
+    url, _ = guarded
+    full = with_access(f"{url}?ssl_cert_reqs=none", password=PASSWORD, sentinel_password=SENTINELS_PASSWORD)
+
+    async def opened() -> bool:
+        try:
+            async with await connect(full) as bus:
+                return bool(await bus.call("PING"))
+        except BusError:
+            return False
+
+    await wait_until(opened, description="the servers to have found each other")
+
+
 async def test_a_certificate_that_nobody_vouched_for_is_not_trusted(guarded: tuple[str, Authority]) -> None:
     url, _ = guarded
     with pytest.raises(BusError, match=r"CERTIFICATE_VERIFY_FAILED|certificate|No master found|cannot be reached"):

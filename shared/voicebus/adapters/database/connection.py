@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, text
 
+from voicebus.adapters.database.address import POSTGRESQL, UnknownOptionError, parsed, place
 from voicebus.adapters.database.answering import keep_answering, limit_statements
 from voicebus.adapters.database.schema import REVISION
 from voicebus.errors import ContractError, SettingsError, StoreError
@@ -42,21 +43,20 @@ def open_engine(url: str) -> tuple[Engine, str]:
         SettingsError: the address is not one of a supported database.
     """
     try:
-        parsed = make_url(url)
-        engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _open_postgresql(parsed)
+        read = parsed(url)
+        engine = _open_sqlite(read) if read.get_backend_name() == "sqlite" else _open_postgresql(read)
+    except UnknownOptionError as error:
+        raise SettingsError(
+            f"{SETTING}: its option {str(error)!r} is not one of libpq's (sslmode, sslrootcert, channel_binding,"
+            " options, target_session_attrs, application_name and the like are); leave it out"
+        ) from None
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError, TypeError):
         # The parser's own text may quote a piece of the password.
         raise SettingsError(
-            f"{SETTING}: it is not a database address; sqlite:///PATH and postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+            f"{SETTING}: it is not a database address; sqlite:///PATH and postgresql://USER:PASSWORD@HOST/NAME"
             " are allowed (write special characters in a password as %XX)"
         ) from None
-    return engine, _name(parsed)
-
-
-def _name(url: URL) -> str:
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+    return engine, place(read)
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -86,11 +86,13 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _open_postgresql(url: URL) -> Engine:
-    if url.drivername != "postgresql+psycopg":
+    if url.drivername != POSTGRESQL:
         raise ValueError("another driver")
+    given = " ".join(url.normalized_query.get("options", ()))
+    limited = "statement_timeout" not in given  # whoever gives another limit, or none, means it
     defaults: dict[str, Any] = {
         "connect_timeout": _CONNECT_TIMEOUT_S,
-        "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+        "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} {given}".strip() if limited else given,
         "application_name": "voicebus",
         # Else a server that converts nothing (SQL_ASCII) has bytes for text.
         "client_encoding": "utf8",
@@ -101,10 +103,9 @@ def _open_postgresql(url: URL) -> Engine:
         "keepalives_count": 2,
         "tcp_user_timeout": 20_000,
     }
-    arguments = {name: value for name, value in defaults.items() if name not in url.query}
+    arguments = {name: value for name, value in defaults.items() if name == "options" or name not in url.query}
     engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
-    # Whoever gives options of their own may have set another limit, or none.
-    keep_answering(engine, math.inf if "options" in url.query else _STATEMENT_TIMEOUT_MS / 1000)
+    keep_answering(engine, _STATEMENT_TIMEOUT_MS / 1000 if limited else math.inf)
     return engine
 
 

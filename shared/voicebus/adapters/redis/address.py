@@ -1,9 +1,9 @@
 """Addresses of Redis as text: what they may look like, and what is put into one that was kept apart from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 """With `rediss` every connection is TLS, those to the sentinels as well."""
@@ -11,7 +11,65 @@ SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis
 # redis-py's own names, as in the query of its addresses, and one of ours.
 CA: Final = "ssl_ca_certs"
 SENTINEL_PASSWORD: Final = "sentinel_password"  # noqa: S105 - a name
-OPTIONS: Final = frozenset({CA, "ssl_certfile", "ssl_keyfile", SENTINEL_PASSWORD})
+
+
+class OptionError(ValueError):
+    """Its text names the option, and never what was given."""
+
+
+def _verified(value: str) -> str:
+    # Other programs' addresses have Python's own names.
+    mode = value.lower().removeprefix("cert_")
+    if mode not in ("none", "optional", "required"):
+        raise ValueError("none, optional or required")
+    return mode
+
+
+def _truth(value: str) -> bool:
+    if value.lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise ValueError("true or false")
+    return value.lower() in ("true", "yes", "1")
+
+
+def _number(value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError("a whole number")
+    return int(value)
+
+
+_TLS: Final[Mapping[str, Callable[[str], Any]]] = {
+    CA: str, "ssl_certfile": str, "ssl_keyfile": str, "ssl_password": str,
+    "ssl_cert_reqs": _verified, "ssl_check_hostname": _truth,
+}  # fmt: skip
+_SINGLE: Final[Mapping[str, Callable[[str], Any]]] = {
+    "db": _number, "username": str, "password": str, "client_name": str, "health_check_interval": _number,
+}  # fmt: skip
+
+
+def options_of(scheme: str, query: str) -> dict[str, Any]:
+    """What the query of an address says, as arguments for redis-py. Timeouts are the services' own, so none of those.
+
+    Raises:
+        OptionError: an option is not known for this scheme, or has no such value.
+        ValueError: it is no query.
+    """
+    known = dict(_TLS) if scheme.startswith("rediss") else {}
+    if scheme.endswith("+sentinel"):
+        known[SENTINEL_PASSWORD] = str
+    elif "+" not in scheme:
+        known |= _SINGLE
+    options = {}
+    for name, value in parse_qsl(query, strict_parsing=True) if query else ():
+        if name not in known:
+            if "@" in query:  # a piece of a password might be taken for a name
+                raise ValueError("no query")
+            tls = " (TLS is an address that begins with rediss)" if name in _TLS else ""
+            raise OptionError(f"the option {name!r} is not known there{tls}; {', '.join(known) or 'none'} may be given")
+        try:
+            options[name] = known[name](value)
+        except ValueError as error:
+            raise OptionError(f"the option {name!r} may be {error}") from None
+    return options
 
 
 def with_access(

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from redis import exceptions as vendor
 from redis.asyncio.cluster import PipelineCommand, RedisCluster
 
+from voicebus.adapters.redis.address import OptionError
 from voicebus.adapters.redis.blocking import BlockingReads
 from voicebus.adapters.redis.clustered import ClusterReads, StreamCluster
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
@@ -313,8 +314,8 @@ async def connect(url: str) -> RedisConnection:
     """Open a connection and see that Redis answers.
 
     Schemes: `redis://`, `unix://`, `redis+sentinel://HOST:PORT,…/MASTER[/DB]`, `redis+cluster://HOST:PORT,…`, and with
-    `rediss` for `redis` the same over TLS (`?ssl_ca_certs=FILE` names the certificates that are trusted). User and
-    password stand before the hosts, percent-encoded.
+    `rediss` for `redis` the same over TLS (`?ssl_ca_certs=FILE` names the certificates that are trusted, and
+    `?ssl_cert_reqs=none` trusts anybody). User and password stand before the hosts, percent-encoded.
 
     Raises:
         SettingsError: the address is malformed.
@@ -338,6 +339,8 @@ async def connect(url: str) -> RedisConnection:
 def _opening(address: str) -> Iterator[None]:
     try:
         yield
+    except OptionError as error:
+        raise SettingsError(f"VOICEBUS_REDIS_URL: {address}: {error}") from None
     except (ValueError, vendor.RedisClusterException):
         # The parser's own text may quote a piece of the password.
         raise SettingsError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as aioredis
 from redis.asyncio.cluster import ClusterNode
@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from voicebus.adapters.redis.address import OPTIONS, SCHEMES, SENTINEL_PASSWORD
+from voicebus.adapters.redis.address import SCHEMES, SENTINEL_PASSWORD, options_of
 from voicebus.adapters.redis.clustered import StreamCluster
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -22,6 +22,7 @@ def open_client(url: str) -> tuple[Client, Sequence[Client]]:
     """A client for this address, and the clients of the sentinels that it asks.
 
     Raises:
+        OptionError: an option of its query is not known, or has no such value.
         ValueError: it is malformed.
     """
     common: dict[str, Any] = {
@@ -30,14 +31,12 @@ def open_client(url: str) -> tuple[Client, Sequence[Client]]:
         "socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0),
     }  # fmt: skip
     scheme, _, rest = url.partition("://")
-    if scheme in ("redis", "rediss", "unix"):
-        return aioredis.Redis.from_url(url, **common), ()
     if scheme not in SCHEMES:
         raise ValueError("no such scheme")
     rest, _, query = rest.partition("?")
-    options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    if not options.keys() <= OPTIONS:
-        raise ValueError("no such option")
+    options = options_of(scheme, query)
+    if scheme in ("redis", "rediss", "unix"):
+        return aioredis.Redis.from_url(f"{scheme}://{rest}", **common, **options), ()
     sentinel_password = options.pop(SENTINEL_PASSWORD, None)
     tls: dict[str, Any] = {"ssl": True, **options} if scheme.startswith("rediss") else {}
     # urlsplit knows one host only, so the list is cut out before the path.
