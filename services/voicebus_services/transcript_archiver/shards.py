@@ -15,7 +15,7 @@ from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
-from voicebus_services.transcript_archiver.portions import Portion
+from voicebus.adapters.redis.portions import Portion
 
 SERVICE: Final = "transcript-archiver"
 FIRST_CURSOR: Final = "0-0"

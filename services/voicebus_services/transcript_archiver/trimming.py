@@ -16,7 +16,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.transcript_archiver.portions import Portion
+from voicebus.adapters.redis.portions import Portion
 
 log: Final = get_logger(__name__)
 

@@ -18,7 +18,7 @@ from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry import metrics
-from voicebus_services.transcript_archiver.portions import FIRST
+from voicebus.adapters.redis.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 
 

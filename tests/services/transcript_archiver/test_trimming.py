@@ -8,7 +8,7 @@ from services.transcript_archiver.conftest import Bus
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.streams import ARCHIVER_GROUP
 from voicebus.telemetry import metrics
-from voicebus_services.transcript_archiver.portions import FIRST
+from voicebus.adapters.redis.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
 

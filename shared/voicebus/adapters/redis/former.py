@@ -8,9 +8,10 @@ of no claims: a call that it may have in hand is not published again, and its an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.portions import Portion
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
@@ -23,7 +24,6 @@ LATE_S: Final = 10.0
 """How long a former owner's inbox is read after a session was taken from it, at least."""
 
 _POLL_S: Final = 0.2
-_COUNT: Final = 500
 # Entries of a queue that are looked through for the calls of one session, at most.
 _MOST: Final = 2_000
 
@@ -60,23 +60,25 @@ class FormerInboxes:
     async def _read(self, owner: str) -> None:
         stream, last = self._keys.inbox(owner), "0-0"
         sessions = self._followed[owner]
+        portion = Portion()
         try:
             while sessions:
                 if owner in self._from_start:
                     self._from_start.discard(owner)
                     last = "0-0"
                 try:
-                    reply = await self._bus.call("XREAD", "COUNT", _COUNT, "STREAMS", stream, last)
-                    entries: Sequence[Any] = [entry for _, found in reply or () for entry in found]
-                    for entry_id, fields in entries:
-                        known = pairs(fields)
+                    asked = portion.count
+                    reply = await self._bus.call("XREAD", "COUNT", asked, "STREAMS", stream, last)
+                    entries = [(entry_id, pairs(fields)) for _, found in reply or () for entry_id, fields in found]
+                    portion.took(known for _, known in entries)
+                    for entry_id, known in entries:
                         if known.get("session") in sessions:
                             await self._late(known)
                         last = entry_id
                 except BusError as error:
                     log.info("a former owner's inbox is read later", owner=owner, error=str(error))
-                    entries = ()
-                if len(entries) < _COUNT:
+                    entries = []
+                if len(entries) < asked:
                     await asyncio.sleep(_POLL_S)
                 now = time.monotonic()
                 for session in [session for session, until in sessions.items() if now >= until]:

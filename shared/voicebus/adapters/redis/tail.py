@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection, is_final
+from voicebus.adapters.redis.portions import Portion
 from voicebus.adapters.redis.trimming import after, position
 from voicebus.errors import BusError
 from voicebus.runtime.retrying import retry_delay
@@ -16,7 +17,6 @@ log: Final = get_logger(__name__)
 
 BLOCK_MS: Final = 2_000
 REWIND_MS: Final = 60_000
-_COUNT: Final = 500
 _TIDY_S: Final = 10.0
 _MAKER: Final = "maker"
 
@@ -56,6 +56,7 @@ class StreamTail:
         self._on_reachable = on_reachable
         self._last = "0-0"
         self._rewind = False
+        self._portion = Portion()
 
     def rewind(self) -> None:
         """Another server is the master: read again from `REWIND_MS` before the last entry on.
@@ -78,12 +79,13 @@ class StreamTail:
                     await self.tidy()
                     tidied = time.monotonic()
                 reply = await self._bus.read_blocking(
-                    "XREAD", "COUNT", _COUNT, "BLOCK", BLOCK_MS, "STREAMS", self.stream, self._last
+                    "XREAD", "COUNT", self._portion.count, "BLOCK", BLOCK_MS, "STREAMS", self.stream, self._last
                 )
-                for _, entries in reply or ():
-                    for entry_id, fields in entries:
-                        await self._route(entry_id, fields)
-                        self._last = entry_id
+                entries = [entry for _, found in reply or () for entry in found]
+                self._portion.took(fields for _, fields in entries)
+                for entry_id, fields in entries:
+                    await self._route(entry_id, fields)
+                    self._last = entry_id
                 # What whoever waited for an entry sends because of it leaves before the next read, for which nobody
                 # waits.
                 since = time.monotonic()

@@ -1,7 +1,7 @@
-"""How many entries an archiver asks a shard for at once: Redis counts entries, and memory is bytes.
+"""How many entries of a stream are asked for at once: Redis counts entries, and memory is bytes.
 
-An entry is some hundred bytes, or a tool's result of a quarter of a megabyte: sixteen shards with five hundred of those
-are more than a pod has, and the next pod would be killed by the same ones.
+An entry is some hundred bytes, or a tool's result of a quarter of a megabyte: five hundred of those, of each shard of
+events or of an inbox, are more than a pod has, and the next pod would be killed by the same ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,16 +16,17 @@ LEAST_BYTES: Final = 64 * 1024
 
 
 class Portion:
-    """Of one shard. At most twice as many as came the time before, and as many as were `ALL_BYTES` over all `shards`.
+    """Of one stream, one of `streams` that are read at once. At most twice as many as came the time before, and as many as were `ALL_BYTES` over all of them.
 
     Where they come one by one few are asked for: of what has waited meanwhile nothing is known.
     """
 
-    def __init__(self, shards: int) -> None:
-        self._bytes = max(LEAST_BYTES, ALL_BYTES // shards)
+    def __init__(self, streams: int = 1) -> None:
+        self._bytes = max(LEAST_BYTES, ALL_BYTES // streams)
         self.count = FIRST
 
     def took(self, entries: Iterable[Mapping[str, str]]) -> None:
+        """What a read brought, by the entries' fields."""
         sizes = [sum(map(len, fields.values())) for fields in entries]
         fitting = len(sizes) * self._bytes // max(1, sum(sizes))
         if sizes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from voicebus_services.transcript_archiver.portions import ALL_BYTES, FIRST, LEAST_BYTES, MOST, Portion
+from voicebus.adapters.redis.portions import ALL_BYTES, FIRST, LEAST_BYTES, MOST, Portion
 
 RESULT = 262_144
 """The largest result of a tool, by default."""
