@@ -28,6 +28,7 @@ from voicebus.errors import (
     VoicebusError,
 )
 from voicebus_services import (
+    approvals_command,
     contract_command,
     dead_letters_command,
     keys_command,
@@ -334,7 +335,9 @@ def migrate(
 # In the order of the help: what one begins with, the services, what operates them.
 service_commands.register(app)
 app.command()(top)
-for group in (sessions_command, tools_command, transcripts_command, dead_letters_command, keys_command):
+for group in (
+    sessions_command, approvals_command, tools_command, transcripts_command, dead_letters_command, keys_command
+):  # fmt: skip
     app.add_typer(group.app)
 app.add_typer(contract_command.app)
 

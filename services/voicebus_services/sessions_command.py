@@ -1,6 +1,5 @@
 """`voicebus sessions`: which conversations there are in a cluster, and the end of one."""
 
-import asyncio
 import json
 from typing import Annotated
 
@@ -8,15 +7,12 @@ import typer
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory, Status
-from voicebus.adapters.redis.heartbeat import new_incarnation
-from voicebus.adapters.redis.inbox import RedisInbox
-from voicebus.adapters.redis.outbox import Outbox
 from voicebus.contracts.journal import LOCAL_TENANT, DecidedBy
 from voicebus.contracts.streams import Keys
 from voicebus.errors import CommandRefusedError
 from voicebus.runtime.lifecycle import run
+from voicebus_services.asking import asking
 from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
 from voicebus_services.session_shown import SessionShown
 
@@ -115,13 +111,8 @@ def end_command(
 async def _end(
     bus: RedisConnection, keys: Keys, clock: RedisClock, sessions: list[str], tenant: str, json_lines: bool
 ) -> bool:
-    me = new_incarnation()
-    outbox = Outbox(bus, clock, service="sessions")
-    commands = RedisCommands(bus, outbox, clock, keys, me)
-    inbox = RedisInbox(bus, keys, me, service="sessions", commands=commands)
-    reading = [asyncio.create_task(each.run(), name=name) for each, name in ((outbox, "outbox"), (inbox, "inbox"))]
     good = True
-    try:
+    async with asking(bus, keys, clock, service="sessions") as commands:
         for session in sessions:
             try:
                 await commands.send(session, "end", {}, tenant=tenant, by=DecidedBy(via="stream", tenant=tenant))
@@ -130,11 +121,6 @@ async def _end(
                 typer.echo(f"voicebus: {session}: {refused}", err=True)
             else:
                 typer.echo(json.dumps({"session": session, "ended": True}) if json_lines else f"ended {session}")
-    finally:
-        for task in reading:
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-        await bus.call("DEL", inbox.stream)
     return good
 
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
+from voicebus.adapters.redis.portions import Portion
 from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
-from voicebus.adapters.redis.portions import Portion
 
 SERVICE: Final = "transcript-archiver"
 FIRST_CURSOR: Final = "0-0"

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import event_groups
+from voicebus.adapters.redis.portions import Portion
 from voicebus.adapters.redis.trimming import position
 from voicebus.contracts.streams import Keys
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus.adapters.redis.portions import Portion
 
 log: Final = get_logger(__name__)
 

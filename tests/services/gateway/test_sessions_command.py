@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
 from support.commands import voicebus
 
 
+@pytest.mark.timeout(120)  # ten commands, each a process
 async def test_sessions_are_listed_shown_and_ended(gateways: Gateways, redis_url: str, stream_prefix: str) -> None:
     where: Any = {"redis_url": redis_url, "stream_prefix": stream_prefix}
     ran = await voicebus("sessions", **where)

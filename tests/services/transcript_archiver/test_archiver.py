@@ -16,9 +16,9 @@ from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.lines import Claim, RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.portions import FIRST
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry import metrics
-from voicebus.adapters.redis.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from services.transcript_archiver.conftest import Bus
 from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.portions import FIRST
 from voicebus.contracts.streams import ARCHIVER_GROUP
 from voicebus.telemetry import metrics
-from voicebus.adapters.redis.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
 

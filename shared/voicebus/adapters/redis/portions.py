@@ -16,7 +16,8 @@ LEAST_BYTES: Final = 64 * 1024
 
 
 class Portion:
-    """Of one stream, one of `streams` that are read at once. At most twice as many as came the time before, and as many as were `ALL_BYTES` over all of them.
+    """Of one stream, one of `streams` that are read at once: at most twice as many as came the time before, and as many
+    as were `ALL_BYTES` over all of them.
 
     Where they come one by one few are asked for: of what has waited meanwhile nothing is known.
     """
