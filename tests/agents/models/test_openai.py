@@ -877,18 +877,22 @@ async def test_a_listener_may_close_the_model() -> None:
     class Closing(RealtimeModelListener):
         def __init__(self, model: OpenAIRealtimeWebSocketModel) -> None:
             self.model = model
-            self.closed = False
+            self.heard = self.closed = False
 
         async def on_event(self, event: RealtimeModelEvent) -> None:
-            if not self.closed:
-                self.closed = True
+            if not self.heard:
+                self.heard = True
                 await self.model.close()
+                self.closed = True
 
     async with model_server() as server:
         model, _ = await connected(server)
-        model.add_listener(Closing(model))
+        closing = Closing(model)
+        model.add_listener(closing)
         await server.say({"type": "one"})
         await wait_until(lambda: server.ended, description="the end of the connection")
+        # The server may see the end before `close` has returned, until when there is a connection.
+        await wait_until(lambda: closing.closed, description="the model to be closed")
         await model.connect({"api_key": "k", "url": server.url})
         await model.close()
 
