@@ -113,7 +113,8 @@ def _mark(node: Any, path: _Path, lines: dict[_Path, int], file: Path) -> None:
 
 
 def _sentence(file: Path, report: ValidationError, lines: Mapping[_Path, int]) -> str:
-    first = report.errors()[0]
+    # A misspelled field is also one that is missing: told is what was written.
+    first = min(report.errors(), key=lambda error: error["type"] != "extra_forbidden")
     location = tuple(part for part in first["loc"] if isinstance(part, int) or not part.startswith("function-"))
     known = location
     while known not in lines:
