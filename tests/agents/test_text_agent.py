@@ -13,6 +13,7 @@ from voicebus import (
     Agent,
     FunctionTool,
     MaxTurnsExceeded,
+    ModelBehaviorError,
     ModelSettings,
     RemoteTool,
     RunContextWrapper,
@@ -68,6 +69,35 @@ async def test_it_calls_its_tools_and_counts_what_it_used_in_the_sessions_usage(
     assert model.asked[1]["messages"][-1] == {"role": "tool", "tool_call_id": "call_1", "content": "blue is 90"}
     assert [asked.get("tool_choice") for asked in model.asked] == ["required", None]
     assert (wrapper.usage.requests, wrapper.usage.total_tokens, result.usage.total_tokens) == (2, 20, 20)
+
+
+async def test_its_settings_reach_the_model_under_the_names_of_chat_completions(model: Completions) -> None:
+    model.script = [calls("price", room="blue"), says("90."), says("Good day.")]
+    settings = ModelSettings(tool_choice="price", max_tokens=50, parallel_tool_calls=False)
+    await Agent("clerk", tools=[price], model_settings=settings).run("?")
+    first, second = model.asked
+    assert first["tool_choice"] == {"type": "function", "function": {"name": "price"}}
+    assert "tool_choice" not in second, "or it would never answer"
+    assert [(asked["max_completion_tokens"], asked["parallel_tool_calls"]) for asked in model.asked] == [
+        (50, False)
+    ] * 2
+    await Agent("clerk", model_settings=settings).run("?")
+    assert not {"tools", "tool_choice", "parallel_tool_calls", "max_tokens"} & model.asked[-1].keys()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [({"choices": []}, "gave no answer"), ({"refusal": "I may not."}, "refused: I may not.")]
+)
+async def test_a_model_that_does_not_answer_is_told_by_name(model: Completions, answer: Any, told: str) -> None:
+    model.script = [answer]
+    with pytest.raises(ModelBehaviorError, match=f"'gpt-5-mini' {told}"):
+        await Agent("clerk").run("?")
+
+
+async def test_two_tools_of_one_name_are_refused_before_the_model_is_asked(model: Completions) -> None:
+    with pytest.raises(UserError, match="two tools named 'price'"):
+        await Agent("clerk", tools=[price, function_tool(lambda: "x", name_override="price")]).run("?")
+    assert model.asked == []
 
 
 async def test_an_unknown_tool_is_told_and_too_many_turns_end_the_run(model: Completions) -> None:

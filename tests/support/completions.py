@@ -13,7 +13,7 @@ from voicebus_services.http import serving
 
 
 class Completions:
-    """Answers with `script`, one entry a request; `asked` are the requests."""
+    """Answers with `script`, one entry a request: a message, all `choices` or a status; `asked` are the requests."""
 
     def __init__(self) -> None:
         self.script: list[dict[str, Any] | int] = []
@@ -26,11 +26,12 @@ class Completions:
         entry = self.script.pop(0)
         if isinstance(entry, int):
             return JSONResponse({"error": {"message": "no", "type": "x"}}, status_code=entry)
+        choices = entry.get("choices")
         message = {"role": "assistant", "content": None, **entry}
         usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         made = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-        return {**made, "choices": [choice], "usage": usage}
+        return {**made, "choices": [choice] if choices is None else choices, "usage": usage}
 
 
 @asynccontextmanager

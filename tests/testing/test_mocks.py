@@ -114,6 +114,18 @@ async def test_calls_are_kept_with_their_arguments_by_name(agent: RealtimeAgent[
     assert [call.arguments for call in mocked.of("get_weather")] == [{"city": "Paris", "unit": "C"}]
 
 
+async def test_arguments_that_the_author_named_only_as_a_group_are_kept_by_their_own_names() -> None:
+    @function_tool(strict_mode=False)
+    def note(guest: str, **wishes: int) -> str:
+        """Note wishes."""
+        return ""
+
+    desk = RealtimeAgent[Any]("desk", tools=[note])
+    with mock_tools(desk, {"note": "noted"}) as mocked:
+        assert (await run(tool(desk, "note"), '{"guest": "Ann", "wishes": {"beds": 2, "towels": 3}}')).output == "noted"
+    assert mocked.calls[0].arguments == {"guest": "Ann", "beds": 2, "towels": 3}
+
+
 async def test_the_schema_still_checks_the_arguments(agent: RealtimeAgent[Any]) -> None:
     with mock_tools(agent, {"book": "booked"}) as mocked:
         outcome = await run(tool(agent, "book"), '{"guest": "Ann", "nights": 0, "rooms": []}')

@@ -105,6 +105,21 @@ async def test_calls_are_approved_and_rejected(agent: RealtimeAgent[Any], model:
     result.raise_if_failed()
 
 
+async def test_an_error_is_expected_by_what_it_says(agent: RealtimeAgent[Any], model: RealtimeModelConfig) -> None:
+    @function_tool(failure_error_function=None)
+    def open_vault() -> str:
+        """Open the vault."""
+        raise RuntimeError("the vault is locked")
+
+    agent.tools.append(open_vault)
+    say = {"say": "[[call: open_vault {}]]"}
+    result = await play(agent, model, say, {"expect_error": "vault is locked"})
+    result.raise_if_failed()
+    result = await play(agent, model, say, {"expect_error": "vault is open", "within": 0.5})
+    assert [step.status for step in result.steps] == [StepStatus.OK, StepStatus.FAILED]
+    assert result.steps[1].message.count("RuntimeError: the vault is locked") == 1, "what happened instead"
+
+
 async def test_answers_are_interrupted_and_guardrails_trip(
     agent: RealtimeAgent[Any], model: RealtimeModelConfig
 ) -> None:

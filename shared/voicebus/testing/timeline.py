@@ -7,6 +7,8 @@ from typing import Any, Final
 
 _LINES: Final = 40
 _WIDTH: Final = 110
+# An error is read to its end, which says what was wrong.
+_ERROR_WIDTH: Final = 400
 # They repeat what other lines say, or come in such numbers that nobody reads them.
 _SILENT: Final = frozenset(
     {"raw_model_event", "history_updated", "audio_start", "audio_end", "audio_stopped", "agent_start", "ack"}
@@ -104,8 +106,9 @@ def called(tool: Any, arguments: Any) -> str:
 def rendered(events: Iterable[RecordedEvent]) -> str:
     """A readable timeline: a line per event, deltas of one item and pieces of one sound drawn together."""
     lines = [
-        _cut(f"{at_ms:>8} ms  {kind:<22} {text}".rstrip()) for at_ms, kind, text in _drawn_together(events)
-    ]  # fmt: skip
+        _cut(f"{at_ms:>8} ms  {kind:<22} {text}".rstrip(), _ERROR_WIDTH if kind == "error" else _WIDTH)
+        for at_ms, kind, text in _drawn_together(events)
+    ]
     if not lines:
         return "       (nothing happened)"
     left_out = len(lines) - _LINES
@@ -173,5 +176,5 @@ def error_text(event: RecordedEvent) -> str:
     return str(error)
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"
