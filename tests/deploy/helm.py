@@ -13,9 +13,10 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import yaml
@@ -38,13 +39,18 @@ class Helm:
     binary: Path
     version: str
 
-    def run(self, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run helm with nothing of the user's own configuration, and no cluster but the one of `kubeconfig`."""
+    def run(
+        self, *arguments: str, kubeconfig: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        """Run helm with `variables` and nothing of the user's own configuration, and no cluster but the one of
+        `kubeconfig`.
+        """
         with tempfile.TemporaryDirectory() as home:
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": home,
                 "KUBECONFIG": str(kubeconfig or os.devnull),
+                **variables,
             }
             return subprocess.run(
                 [str(self.binary), *arguments],
