@@ -109,10 +109,10 @@ async def run_npm_program(name: str, served: Served, **given: Any) -> Any:
     """Run `programs/NAME.mjs` with Node against a gateway over TLS; returns the JSON that it prints last."""
     trusted = {"NODE_EXTRA_CA_CERTS": str(served.authority)}
     program = PROGRAMS / f"{name}.mjs"
-    return await node.run(program, json.dumps(given, default=str), modules=ensure_npm(), env=trusted)
+    return await node.run(program, json.dumps(given, default=str), modules=ensure_npm(), env=trusted, timeout_s=240)
 
 
-async def run_program(name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 50) -> Any:
+async def run_program(name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 240) -> Any:
     """Run `programs/NAME.py ARGUMENTS…` with the environment's interpreter; returns the JSON that it prints last."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "PYTHON"))}
     command = [str(ENVIRONMENT / "bin" / "python"), str(PROGRAMS / f"{name}.py"), *arguments]

@@ -13,7 +13,7 @@ from typing import Any
 from agents.realtime import OpenAIRealtimeWebSocketModel, RealtimeAgent, RealtimeRunner, RealtimeSession
 from agents.realtime.model_inputs import RealtimeModelSendRawMessage, RealtimeModelSendSessionUpdate
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 CHUNK = 4800  # 100 ms
 
 

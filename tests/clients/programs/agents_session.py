@@ -12,7 +12,7 @@ from agents.realtime import OpenAIRealtimeWebSocketModel, RealtimeAgent, Realtim
 
 from agents import function_tool
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @function_tool

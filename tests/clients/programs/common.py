@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 # For one event: a machine with a loaded processor is no failure.
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 class Conversation:

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 
 // For one event: a machine with a loaded processor is no failure.
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 // 24 kHz, 16 bit: 100 ms.
 const CHUNK = 4800;
 

@@ -22,7 +22,7 @@ else:
 
     from agents import GuardrailFunctionOutput, function_tool, output_guardrail  # type: ignore[no-redef]
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 # Events that only one of the two has, by design.
 OURS = {"transcript_delta", "audio_start", "audio_stopped"}
 FIELDS = {
