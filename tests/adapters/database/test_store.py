@@ -78,6 +78,34 @@ async def test_what_was_said_faster_than_it_is_spoken_stands_between_what_it_ans
     ]
 
 
+async def test_a_call_stands_behind_the_words_that_asked_for_it_also_where_they_were_typed_into_an_answer(
+    store: TranscriptStore,
+) -> None:
+    await store.write(
+        recorded(
+            started("s1"),
+            said("s1", 2, "user", "Hello.", start=100),
+            said("s1", 3, "assistant", "Good day to you.", start=150),
+            tool_start("s1", 4, start=450),
+            said("s1", 5, "user", "How are you?", start=200),
+            said("s1", 6, "assistant", "Fine, and you?", start=8000),
+            said("s1", 7, "user", "And in Paris?", start=400),
+            said("s1", 8, "user", "Or in Rome?", start=9000),
+            said("s1", 9, "assistant", "Sunny.", start=16_000),
+        )
+    )
+    assert [item.text or item.tool for item in (await read(store, "s1")).items] == [
+        "Hello.",
+        "Good day to you.",
+        "How are you?",
+        "Fine, and you?",
+        "And in Paris?",
+        "get_weather",
+        "Or in Rome?",
+        "Sunny.",
+    ]
+
+
 async def test_a_line_has_every_field_of_the_contract(store: TranscriptStore) -> None:
     heard: dict[str, Any] = {"heard_text": "It is", "truncated": True}
     await store.write(recorded(*conversation("s1"), said("s1", 9, "assistant", "It is so.", start=9000, **heard)))

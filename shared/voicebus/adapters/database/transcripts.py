@@ -1,6 +1,7 @@
 """What is read back: transcripts as the HTTP API gives them (contract section 5), and the order of their lines."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -104,6 +105,10 @@ class LastEvent(NamedTuple):
     has_gap: bool
 
 
+# Where a line stands: its time, the order of those that share it, whether it is not the user's, its seq.
+_Place = tuple[int, int, bool, int]
+
+
 class Revised(NamedTuple):
     """A line as it is since the event `seq`, which is above that of whatever was known of it before."""
 
@@ -116,14 +121,31 @@ def in_conversation_order(items: Iterable[Item]) -> list[Item]:
 
     By where they start, as what is no message is often recorded before the words of those who asked for it; but never
     before a message that was recorded before: those come in their order, and sound that came faster than it is spoken
-    lies in the call, as in its recording, behind its own answer or before what it answers. Of two that start in the
-    same millisecond the user's comes first, else the earlier recorded.
+    lies in the call, as in its recording, behind its own answer or before what it answers. Nor is what is no message
+    before words of the user that had been said by then, which stand later where they were typed while answers were
+    still to be heard. Of two that start in the same millisecond the user's comes first, else the earlier recorded.
     """
-    last, placed = 0, list[tuple[tuple[int, int, bool, int], Item]]()
+    last, placed = 0, list[tuple[_Place, Item]]()
     for item in sorted(items, key=lambda item: item.seq):
         start = item.start_ms or 0
         place = max(start, last)
         placed.append(((place, item.seq if start < last else 0, item.role != "user", item.seq), item))
         if item.type == "message":
             last = place
-    return [item for _, item in sorted(placed, key=itemgetter(0))]
+    return [item for _, item in sorted(_behind_words(placed), key=itemgetter(0))]
+
+
+def _behind_words(placed: Sequence[tuple[_Place, Item]]) -> Iterator[tuple[_Place, Item]]:
+    """Each line with its place; what is no message behind the last words of the user that had been said by then."""
+    words = list[tuple[int, _Place]]()  # the last ones first, of which each started before those
+    for place, item in reversed(placed):
+        start, behind = item.start_ms or 0, place
+        if item.role == "user":
+            if not words or start < words[-1][0]:
+                words.append((start, place))
+        elif item.type != "message":
+            first = bisect_left(words, -start, key=lambda said: -said[0])
+            if first < len(words):
+                when, order, *_ = words[first][1]
+                behind = (when, order, True, item.seq)
+        yield max(place, behind), item
