@@ -165,7 +165,9 @@ async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, 
     assert [fields["text"] for _, fields in written] == ["one", "two", "three"]
 
 
-async def test_a_stale_owner_cannot_write_and_is_told_once(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+async def test_a_stale_owner_cannot_write_and_is_told_once(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
     stale: list[StaleOwnerError] = []
     journal = new_journal(bus, clock, keys, stale)
     successor = new_journal(bus, clock, keys, owner="g2")
@@ -180,6 +182,7 @@ async def test_a_stale_owner_cannot_write_and_is_told_once(bus: RedisConnection,
         await successor.close(new)
         await journal.close(old)
     assert [(error.session, error.epoch, error.current) for error in stale] == [("s1", 1, 2)]
+    assert "what a session's former owner had still to write is lost" in caplog.text
     assert [entry.data["text"] for entry in await entries(bus, keys, "s1")] == ["from the new owner"]
     assert await bus.call("HGET", keys.session_state("s1"), "owner") == "g2"
 

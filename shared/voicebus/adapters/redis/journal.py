@@ -276,6 +276,9 @@ class RedisJournal:
             self._lost(owned, StaleOwnerError(owned.id, epoch=owned.epoch, current=last))
 
     def _lost(self, owned: OwnedSession, error: StaleOwnerError) -> None:
+        if unwritten := owned.unwritten():
+            told = "what a session's former owner had still to write is lost"
+            log.warning(told, session=owned.id, events=len(unwritten))
         owned.abandon()
         try:
             self._on_stale(error)
