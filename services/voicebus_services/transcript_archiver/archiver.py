@@ -129,14 +129,18 @@ class Archiver:
         # After taking a shard, and after every failure, what was delivered and not acknowledged comes first: it may be
         # a dead archiver's, or our own of which the answer was lost.
         cursor: str | None = FIRST_CURSOR
-        while self._leases.holds(shard) and shard not in self._leaving and not self._stopping:
+        while self._may_read(shard):
             try:
-                if cursor is not None:
-                    entries, cursor = await self._shards.take_over(shard, cursor)
-                else:
-                    entries = await self._shards.read(shard)
-                if entries:
-                    await self._writer.archive(entries)
+                async with self._shards.turn(shard):
+                    if not self._may_read(shard):
+                        break
+                    if cursor is not None:
+                        entries, cursor = await self._shards.take_over(shard, cursor)
+                    else:
+                        entries = await self._shards.read(shard)
+                    if entries:
+                        await self._writer.archive(entries)
+                    del entries  # of what is large nothing is held while the next is waited for
             except BusError as error:
                 cursor = FIRST_CURSOR
                 if "NOGROUP" in str(error):
@@ -144,6 +148,9 @@ class Archiver:
                 else:
                     self._lost_redis(error)
                     await asyncio.sleep(REFRESH_S * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the readers
+
+    def _may_read(self, shard: int) -> bool:
+        return self._leases.holds(shard) and shard not in self._leaving and not self._stopping
 
     async def _upkeep(self) -> None:
         while True:

@@ -5,13 +5,14 @@ Every method raises `BusError` when Redis is away or refuses. Whoever calls them
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
-from voicebus.adapters.redis.portions import Portion
+from voicebus.adapters.redis.portions import FIRST, Portion
 from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
@@ -21,6 +22,9 @@ SERVICE: Final = "transcript-archiver"
 FIRST_CURSOR: Final = "0-0"
 BLOCK_MS: Final = 500
 CONSUMER_IDLE_MS: Final = 60_000
+
+# Sixteen shards bring a batch of the writer with it; of one shard a pod has room for as many large ones.
+_MANY: Final = 128
 
 # Below redis-py's limit of connections in a pool; shards beyond it take turns.
 _BLOCKING_READS: Final = 64
@@ -61,6 +65,10 @@ class EventShards:
         self._consumer = consumer
         self._portions = defaultdict[int, Portion](lambda: Portion(keys.event_shards))
         self._reads = asyncio.Semaphore(_BLOCKING_READS)
+        # Held by the one shard, `_alone`, that asks for more than a few: behind small entries large ones may come, and
+        # of all shards at once those would be more than a pod has room for.
+        self._many = asyncio.Lock()
+        self._alone: int | None = None
 
     async def create_group(self, shard: int) -> None:
         """Create the group at the stream's beginning, so that nothing recorded before is passed over."""
@@ -70,6 +78,25 @@ class EventShards:
             if "BUSYGROUP" not in str(error):
                 raise
 
+    @asynccontextmanager
+    async def turn(self, shard: int) -> AsyncIterator[None]:
+        """Around reading entries and archiving them. It may have to be waited for: the shard may be another's then."""
+        if self._portions[shard].count > FIRST:
+            await self._many.acquire()
+            self._alone = shard
+        try:
+            yield
+        finally:
+            self._let_others(shard)
+
+    def _count(self, shard: int) -> int:
+        return min(self._portions[shard].count, _MANY if self._alone == shard else FIRST)
+
+    def _let_others(self, shard: int) -> None:
+        if self._alone == shard:
+            self._alone = None
+            self._many.release()
+
     async def take_over(self, shard: int, cursor: str) -> tuple[list[StreamEntry], str | None]:
         """Entries delivered before and never acknowledged, whoever they were delivered to, a `Portion` at a time.
 
@@ -77,7 +104,7 @@ class EventShards:
         """
         if cursor == FIRST_CURSOR:
             self._portions.pop(shard, None)
-        count = self._portions[shard].count
+        count = self._count(shard)
         reply = await self._bus.call(
             "XAUTOCLAIM", self._keys.events(shard), ARCHIVER_GROUP, self._consumer, 0, cursor, "COUNT", count
         )
@@ -88,12 +115,14 @@ class EventShards:
         return entries, None if reply[0] == FIRST_CURSOR else reply[0]
 
     async def read(self, shard: int) -> list[StreamEntry]:
-        """New entries, a `Portion` at most; empty after `BLOCK_MS`."""
-        async with self._reads:
-            reply = await self._bus.read_blocking(
-                "XREADGROUP", "GROUP", ARCHIVER_GROUP, self._consumer,
-                "COUNT", self._portions[shard].count, "BLOCK", BLOCK_MS, "STREAMS", self._keys.events(shard), ">",
-            )  # fmt: skip
+        """New entries, a `Portion` at most, and a few where it is not this shard's `turn`; empty after `BLOCK_MS`."""
+        group = ("XREADGROUP", "GROUP", ARCHIVER_GROUP, self._consumer, "COUNT", self._count(shard))
+        new = ("STREAMS", self._keys.events(shard), ">")
+        reply = await self._bus.call(*group, *new) if self._alone == shard else None
+        if not reply:
+            self._let_others(shard)
+            async with self._reads:
+                reply = await self._bus.read_blocking(*group[:-1], self._count(shard), "BLOCK", BLOCK_MS, *new)
         return self._entries(shard, reply[0][1] if reply else [])
 
     async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
@@ -123,5 +152,8 @@ class EventShards:
     def _entries(self, shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:
         # An entry deleted while it was pending has no fields; nothing of it is left to keep.
         entries = [StreamEntry(shard, entry_id, fields) for entry_id, fields in raw if fields]
-        self._portions[shard].took(entry.fields for entry in entries)
+        portion = self._portions[shard]
+        portion.took(entry.fields for entry in entries)
+        if portion.count >= len(entries):  # else they were more than its share
+            self._let_others(shard)
         return entries

@@ -126,19 +126,19 @@ class BatchWriter:
     async def run(self) -> None:
         """Write until cancelled. A batch cut off by that was not acknowledged and will be delivered again."""
         while True:
-            batch = await self._collect()
-            events = [event for delivered in batch for event in delivered.events]
-            with batch_span(
-                "write events", (entry.fields.get("traceparent") for entry, _ in events), events=len(events)
-            ):
-                try:
-                    written = await self._store_all(events)
-                    refused = {id(delivered): _outdone(delivered.events, written) for delivered in batch}
-                except ContractError:
-                    refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
-            for delivered in batch:
-                if not delivered.done.done():
-                    delivered.done.set_result(refused.get(id(delivered), []))
+            await self._write(await self._collect())  # of which nothing is kept while the next is waited for
+
+    async def _write(self, batch: Sequence[_Delivered]) -> None:
+        events = [event for delivered in batch for event in delivered.events]
+        with batch_span("write events", (entry.fields.get("traceparent") for entry, _ in events), events=len(events)):
+            try:
+                written = await self._store_all(events)
+                refused = {id(delivered): _outdone(delivered.events, written) for delivered in batch}
+            except ContractError:
+                refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
+        for delivered in batch:
+            if not delivered.done.done():
+                delivered.done.set_result(refused.get(id(delivered), []))
 
     async def _collect(self) -> list[_Delivered]:
         batch = [await self._queue.get()]

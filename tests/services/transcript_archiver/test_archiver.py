@@ -15,6 +15,7 @@ from voicebus.adapters.database import migrate
 from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.lines import Claim, RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.redis import portions
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.portions import FIRST
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
@@ -355,6 +356,35 @@ async def shards_of(bus: Bus, name: str) -> EventShards:
     for shard in range(4):
         await shards.create_group(shard)
     return shards
+
+
+async def test_while_more_than_its_share_is_in_hand_of_one_shard_no_other_asks_for_many(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portions, "ALL_BYTES", 4_000)
+    monkeypatch.setattr(portions, "LEAST_BYTES", 1)
+    shards = await shards_of(bus, "me")
+    for shard in (0, 1):
+        for text in ["small"] * 3 * FIRST + ["x" * 1_000] * 3:
+            await bus.add(shard, {"n": text})
+        assert len(await shards.read(shard)) == FIRST
+    entered: list[int] = []
+
+    async def other() -> None:
+        async with shards.turn(1):
+            entered.append(1)
+
+    async with shards.turn(0):
+        assert len(await shards.read(0)) == 2 * FIRST
+        await other()
+        assert entered == [1], "small ones keep nobody waiting"
+    async with asyncio.TaskGroup() as tasks:
+        async with shards.turn(0):
+            assert len(await shards.read(0)) == 3
+            tasks.create_task(other())
+            await asyncio.sleep(0)
+            assert entered == [1]
+    assert entered == [1, 1]
 
 
 async def test_dead_consumers_are_forgotten_but_never_with_work(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
