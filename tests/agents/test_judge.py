@@ -79,3 +79,45 @@ async def test_a_run_that_gives_no_result_is_an_error_that_says_so(answer: Any) 
     result = await judge(Odd(lambda *_: answer, name="odd"), RunContextWrapper(None), None, "x", timeout=10)
     wanted = "an object whose output is a GuardrailFunctionOutput"
     assert result.error == f"UserError: guardrail 'odd': run returned {type(answer).__name__}, not {wanted}"
+
+
+class Detached:
+    """As a row of a database whose session is closed."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("it is bound to no session any more")
+
+
+@pytest.mark.parametrize(
+    ("info", "told"), [({"row": Detached()}, "dict"), (Detached(), "Detached"), ([10**5000], "list")]
+)
+async def test_what_has_no_text_keeps_no_guardrail_from_tripping(info: Any, told: str) -> None:
+    async def trips(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(info, tripwire_triggered=True)
+
+    result = await judge(OutputGuardrail(trips, name="trips"), RunContextWrapper(None), None, "x", timeout=60)
+    assert (result.tripped, result.info, result.error) == (True, told, None)
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it has no text")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (SilentError(), "RuntimeError: SilentError, which does not say of what"),
+        (SystemExit(1), "RuntimeError: the guardrail raised SystemExit"),
+    ],
+)
+async def test_whatever_a_run_of_the_authors_own_raises_is_an_error_of_the_guardrail(
+    raised: BaseException, told: str
+) -> None:
+    class Own(OutputGuardrail[Any]):
+        async def run(self, context: Any, agent: Any, agent_output: Any) -> OutputGuardrailResult:
+            raise raised
+
+    guardrail = Own(lambda context, agent, text: GuardrailFunctionOutput(None, tripwire_triggered=False), name="own")
+    result = await judge(guardrail, RunContextWrapper(None), None, "x", timeout=60)
+    assert (result.tripped, result.error) == (False, told)

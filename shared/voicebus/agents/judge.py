@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import give_up
+from voicebus.agents.functions import call_function, give_up
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
@@ -102,10 +102,8 @@ async def _find(
     guardrail: OutputGuardrail[Any] | InputGuardrail[Any], context: RunContextWrapper[Any], agent: Any, text: str
 ) -> GuardrailFunctionOutput:
     """By its `run`, which may be that of a class of the author's."""
-    if isinstance(guardrail, OutputGuardrail):
-        result: Any = await guardrail.run(context, agent, text)
-    else:
-        result = await guardrail.run(agent, text, context)
+    arguments = (context, agent, text) if isinstance(guardrail, OutputGuardrail) else (agent, text, context)
+    result = await call_function(guardrail.run, arguments, {}, is_async=True, executor=None, what="guardrail")
     output = getattr(result, "output", None)
     if not isinstance(output, GuardrailFunctionOutput):
         wanted = "an object whose output is a GuardrailFunctionOutput"
@@ -118,9 +116,12 @@ def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:
 
 
 def _json(info: Any) -> Any:
-    """What travels: JSON as it is, anything else as its text."""
+    """What travels: JSON as it is, anything else as its text, or as its type where it has none."""
     try:
         json.dumps(info)
-    except (TypeError, ValueError, RecursionError):
-        return str(info)
+    except Exception:  # noqa: BLE001 - an author's object may do anything, and the verdict is not to be lost for it
+        try:
+            return str(info)
+        except Exception:  # noqa: BLE001
+            return type(info).__name__
     return info
