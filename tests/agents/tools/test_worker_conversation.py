@@ -147,7 +147,9 @@ async def test_a_reference_to_anything_but_the_calls_own_record_is_refused(
         return await caller.stream(keys.dead(INBOX_QUEUE))
 
     (letter,) = await wait_until(letters, description="the dead letter")
-    assert (letter["reason"], caller.results()) == ("malformed", [])
+    told = await caller.result()
+    assert (letter["reason"], told.outcome, told.reference) == ("malformed", Outcome.UNKNOWN, None)
+    assert told.output.startswith("Its outcome is unknown")
 
 
 class Guest(BaseModel):

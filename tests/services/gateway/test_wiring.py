@@ -116,11 +116,17 @@ async def test_a_silent_session_is_known_to_redis_again_that_was_emptied(
     async with aioredis.Redis.from_url(redis_url, decode_responses=True) as client, native(gateway) as caller:
         session = (await caller.until("session_started"))["session"]
         state = keys.session_state(session)
-        before: Any = await wait_until(lambda: client.hgetall(state), description="the session's state")
+
+        async def is_recorded() -> bool:
+            return await client.hget(state, "seq") == "1"
+
+        await wait_until(is_recorded, description="the session's first event")
+        before: Any = await client.hgetall(state)
         # At once, so that no beat of the gateway's lies between its state and its heartbeat.
         every = [key async for key in client.scan_iter(match=f"{stream_prefix}:*", count=1000)]
         await client.unlink(*every)
-        after: Any = await wait_until(lambda: client.hgetall(state), description="the session's state again")
+        await wait_until(is_recorded, description="the session's first event again")
+        after: Any = await client.hgetall(state)
         events: Any = await client.xrange(keys.events(keys.event_shard(session)))
     told = ("id", "owner", "epoch", "seq", "status", "tenant", "token_hash", "started_at")
     assert {name: after[name] for name in told} == {name: before[name] for name in told}

@@ -24,7 +24,7 @@ class Portion:
 
     def __init__(self, streams: int = 1) -> None:
         self._bytes = max(LEAST_BYTES, ALL_BYTES // streams)
-        self.count = FIRST
+        self.count: int = FIRST
 
     def took(self, entries: Iterable[Mapping[str, str]]) -> None:
         """What a read brought, by the entries' fields."""
