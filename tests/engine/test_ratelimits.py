@@ -189,12 +189,19 @@ def test_a_failure_of_the_server_passes_whatever_its_code(failure: str) -> None:
     assert talk.errors() == []
 
 
-def test_what_a_failed_answer_says_of_a_refused_key_is_told_to_nobody() -> None:
-    talk = Talk().asked()
+@FAILURES
+@pytest.mark.parametrize("face", [Face.NATIVE, Face.OPENAI])
+def test_what_a_model_says_of_a_refused_key_is_told_to_nobody(face: Face, failure: str) -> None:
+    talk = Talk(face=face).live()
+    if face is Face.NATIVE:
+        talk.asks()
+    else:
+        talk.client("response.create")
     error = {"type": "invalid_request_error", "code": "invalid_api_key", "message": "Incorrect key: sk-secret."}
-    talk.ends(status="failed", status_details={"type": "failed", "error": error})
+    refuses(talk, failure, error)
     (told,) = talk.records(EventType.ERROR)
-    assert told.message == "The model's server refused the API key."
+    assert (told.code, told.message) == ("invalid_api_key", "The model's server refused the API key.")
+    assert "sk-secret" not in str(talk.all)
 
 
 def test_a_limit_is_waited_for_also_where_the_socket_is_lost_meanwhile() -> None:

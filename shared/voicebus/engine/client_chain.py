@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from voicebus.engine import wire
 from voicebus.engine.bounds import trim
+from voicebus.engine.failures import without_key
 from voicebus.engine.view import OWN_METADATA_KEY
 
 # A response object of the protocol has none of these; some servers echo them, and they are the server side's own.
@@ -70,7 +72,7 @@ class Chain:
         """
         # Some servers leave the output of a final response out, or empty.
         output = output or list(self._items.values())
-        self._response = {**self._response, **response}  # one that was given up says little of itself
+        self._response = {**self._response, **_without_key(response)}  # one that was given up says little of itself
         self._output = [*self._output, *output][-_MAX_ITEMS:]
         self._usage = add_usage(self._usage, response.get("usage"))
         self._items = {}
@@ -103,6 +105,12 @@ def add_usage(total: Any, more: Any, depth: int = _DEEPEST_USAGE) -> Any:
         with suppress(OverflowError):  # a server may write an integer that no float can hold
             return total + more
     return more
+
+
+def _without_key(response: Mapping[str, Any]) -> Mapping[str, Any]:
+    details = wire.mapping(response, "status_details")
+    error = wire.mapping(details, "error")
+    return {**response, "status_details": {**details, "error": without_key(error)}} if error else response
 
 
 def _client_metadata(metadata: Any) -> Any:

@@ -23,6 +23,7 @@ from voicebus.engine.client_requests import ItemRules, event_id_of, response_par
 from voicebus.engine.client_settings import ClientSettings
 from voicebus.engine.client_tools import Tools
 from voicebus.engine.config import AgentSpec, SessionConfig
+from voicebus.engine.failures import without_key
 from voicebus.engine.view import (
     OWN_PREFIX,
     CancelResponse,
@@ -227,7 +228,7 @@ class OpenAIClientView:
         return [seen]
 
     def _error(self, event: Event) -> Sequence[Event]:
-        error = _mapping(event, "error")
+        error = without_key(_mapping(event, "error"))
         event_id, message = _text(error, "event_id"), _text(error, "message") or ""
         if event_id is not None and event_id.startswith(OWN_PREFIX):
             return []

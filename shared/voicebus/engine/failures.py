@@ -98,9 +98,14 @@ def code_of(error: Mapping[str, Any]) -> str:
     return wire.text(error, "code") or wire.text(error, "type")
 
 
+def without_key(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An error as callers may hear of it: what is said of a refused key may quote it."""
+    return {**error, "message": KEY_REFUSED} if code_of(error) == REFUSED_KEY else error
+
+
 def text_of(error: Mapping[str, Any], otherwise: str) -> str:
-    """What an error says, `otherwise` where it says nothing. What is said of a refused key may quote it."""
-    return KEY_REFUSED if code_of(error) == REFUSED_KEY else wire.text(error, "message") or otherwise
+    """What an error says to callers, `otherwise` where it says nothing."""
+    return wire.text(without_key(error), "message") or otherwise
 
 
 def is_fatal(code: str | None, close_code: int | None = None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from voicebus.engine import wire
 from voicebus.engine.attaching import ANSWERED, Attaching
 from voicebus.engine.config import Face, Recovering
-from voicebus.engine.failures import NO_CALL, SESSION_EXPIRED, error_label
+from voicebus.engine.failures import NO_CALL, SESSION_EXPIRED, error_label, text_of
 from voicebus.engine.inputs import LinkLost, ModelEvent
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
@@ -133,7 +133,7 @@ class Linking:
             self._life.end("error", LOST)
         elif self._errors.fatal_code is not None and self._p.config.recovering is not Recovering.NEVER:
             # Some servers keep the socket open, of no use as it is.
-            self.lost(LinkLost(wire.text(error, "message"), jitter=0.5))
+            self.lost(LinkLost(text_of(error, ""), jitter=0.5))
 
     def check(self) -> None:
         """After an event of the model: whether it has refused to serve."""
