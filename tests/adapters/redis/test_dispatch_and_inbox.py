@@ -299,6 +299,18 @@ async def test_a_result_that_cannot_be_read_ends_its_call_at_once_as_unknown(
     assert got[0].error.kind == "malformed"
 
 
+async def test_a_late_result_that_cannot_be_read_ends_its_call_as_well(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g2")
+    got: list[ToolResult] = []
+    inbox.subscribe("s1", lambda entry: got.append(ToolResult.of(entry)))
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="done", worker="w", duration_ms=1)
+    entry = new_entry(SESSION, TOOL_RESULT, result, clock)
+    await inbox.late(replace(entry, data={**entry.data, "output": {"price": 1}}).fields())
+    assert [(one.call_id, one.outcome) for one in got] == [("c1", Outcome.UNKNOWN)]
+
+
 async def test_entries_queued_while_redis_was_away_arrive_when_it_is_back() -> None:
     keys = Keys("vb")
     with RedisServer(persistent=True) as server:

@@ -109,6 +109,10 @@ class RedisInbox:
         """
         try:
             entry = Entry.parse(fields)
+        except ContractError as error:
+            log.warning("a late answer cannot be read", error=str(error))
+            return
+        try:
             deliver = self._subscribers.get(entry.session)
             message = _message(fields)
             if entry.type not in _LATE or deliver is None or message in self._seen:
@@ -118,6 +122,7 @@ class RedisInbox:
                 deliver(found)
         except ContractError as error:
             log.warning("a late answer cannot be read", error=str(error))
+            self._end_call(entry, error)
         except BusError:
             raise
         except Exception:  # one session's failure must not stop the others' replies
