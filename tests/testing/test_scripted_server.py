@@ -207,6 +207,18 @@ async def test_a_failed_turn_and_an_error_say_why() -> None:
     assert done["response"]["status_details"]["error"]["code"] == "rate_limit_exceeded"
 
 
+@pytest.mark.parametrize(("code", "kind"), [("server_error", "server_error"), ("odd", "invalid_request_error")])
+async def test_a_failed_turn_is_the_servers_failure_only_where_its_code_says_so(code: str, kind: str) -> None:
+    async with (
+        ScriptedRealtimeServer([ServerStep("response.create", failed_turn(code))]) as server,
+        dialled(server) as client,
+    ):
+        await client.send(CREATE)
+        done = await client.until("response.done")
+    error = done["response"]["status_details"]["error"]
+    assert (error["code"], error["type"]) == (code, kind)
+
+
 async def test_a_step_may_wait_for_a_part_of_an_event_or_for_what_a_function_accepts() -> None:
     steps = [
         ServerStep(

@@ -123,8 +123,9 @@ def function_calls(*calls: tuple[str, Mapping[str, Any] | str, str | None], prea
 
 
 def failed_turn(code: str = "server_error", message: str = "The server had an error.") -> Emission:
-    """A response that begins and fails."""
-    error = {"type": "server_error", "code": code, "message": message}
+    """A response that begins and fails. A `server_error` is one that passes: it is asked for again."""
+    kind = code if code == "server_error" else "invalid_request_error"
+    error = {"type": kind, "code": code, "message": message}
 
     def emit(conversation: ServerConversation) -> Iterator[ServerEvent]:
         yield from conversation.begin_response()
