@@ -105,6 +105,49 @@ def test_an_answer_whose_input_is_too_large_for_the_model_is_refused_and_not_ask
     assert len(talk.sent("response.create", after)) == 1
 
 
+def both_told(talk: Talk) -> list[Output]:
+    """What the next socket is told of the conversation, and of what waited."""
+    told = talk.dials()
+    talk.model("session.created", session={"id": "sess_2"})
+    return [*told, *talk.confirms(told)]
+
+
+def says(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+@pytest.mark.parametrize(
+    ("code", "param"),
+    [("string_above_max_length", "item.content[0].text"), ("item_create_invalid_previous_item_id", None)],
+)
+def test_what_a_client_says_behind_an_item_that_was_refused_is_told_once_though_neither_event_has_an_id(
+    code: str, param: str | None
+) -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("conversation.item.create", item=says("refused"))
+    talk.fails(code, param=param)
+    talk.client("conversation.item.create", item=says("Hello"))
+    talk.model("conversation.item.added", item={"id": "item_1", **says("Hello")}, previous_item_id=None)
+    talk.loses_the_link()
+    assert talk.told_again(both_told(talk)) == [("user", "Hello")]
+
+
+def test_a_deletion_that_was_refused_is_not_asked_for_again_though_it_has_no_id() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("conversation.item.delete", item_id="item_x")
+    talk.fails("item_delete_invalid_item_id")
+    talk.loses_the_link()
+    assert talk.sent("conversation.item.delete", both_told(talk)) == []
+
+
+def test_an_error_about_something_else_leaves_what_was_said_to_be_told_again() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("conversation.item.create", item=says("Hello"))
+    talk.fails("item_retrieve_invalid_item_id", param="item_id")
+    talk.loses_the_link()
+    assert talk.told_again(both_told(talk)) == [("user", "Hello")]
+
+
 def test_sound_that_is_too_large_to_be_told_again_is_left_out() -> None:
     talk = Talk().live()
     talk.user_speaks("item_u")

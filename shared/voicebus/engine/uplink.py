@@ -168,11 +168,14 @@ class Uplink:
             self._failed(wire.mapping(event, "error"))
 
     def _failed(self, error: Event) -> None:
-        event_id = wire.text(error, "event_id")
+        event_id, about = wire.text(error, "event_id"), _about(error)
         if wire.text(error, "code") == "input_audio_buffer_commit_empty":
             self.commits = max(0, self.commits - 1)
         if event_id:
             self._drop(lambda one: wire.text(one, "event_id") == event_id)
+        elif about is not None:
+            # A model answers in order: of those that have no id it is the first.
+            self._drop(lambda one: one["type"] == about and not wire.text(one, "event_id"))
 
     def _confirmed(self, item: Event, previous: str | None) -> None:
         item_id, kind, role = wire.text(item, "id"), wire.text(item, "type"), wire.text(item, "role")
@@ -242,6 +245,16 @@ class Uplink:
         self.open = True
         waiting, self._waiting, self._size = list(self._waiting), deque(), 0
         return waiting
+
+
+def _about(error: Event) -> str | None:
+    """What kind of event a model has refused, of those that change the conversation, where it can be told."""
+    code, param = wire.text(error, "code"), wire.text(error, "param").partition(".")[0]
+    if code.startswith("item_delete_"):
+        return _DELETE
+    if code.startswith("item_create_") or param in ("item", "previous_item_id"):
+        return _CREATE
+    return None
 
 
 def _is_output(event: Event, call_id: str) -> bool:
