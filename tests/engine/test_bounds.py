@@ -180,6 +180,13 @@ def adds_what_is_not_shown(talk: Talk, number: int) -> None:
     talk.model("conversation.item.added", item=item)
 
 
+def adds_much_that_is_not_shown(talk: Talk, number: int) -> None:
+    output = f"{number:05}" * 20_000
+    item = {"id": f"aside_{number}", "type": "function_call_output", "call_id": f"call_{number}", "output": output}
+    talk.put(SendRaw({"type": "conversation.item.create", "item": item}))
+    talk.model("conversation.item.added", item={**item, "output": ""})
+
+
 def begins_what_it_never_ends(talk: Talk, number: int) -> None:
     """Item after item of one answer begins."""
     if not number:
@@ -324,6 +331,7 @@ def ids_and_numbers(values: Iterable[Any]) -> int:
         pytest.param(heard, commits_by_name, MANY, ids("given"), 70, id="turns that may have to be said again"),
         pytest.param(heard, says_what_nobody_confirms, MANY, ids("note"), 260, id="what the model has not confirmed"),
         pytest.param(heard, adds_what_is_not_shown, MORE, ids("aside"), 4200, id="items that no history shows"),
+        pytest.param(heard, adds_much_that_is_not_shown, MANY, characters, 17_000_000, id="texts no history shows"),
         pytest.param(heard, begins_what_it_never_ends, MANY, ids("mark"), 70, id="items that have begun"),
         pytest.param(heard, begins_what_it_never_ends, MORE, texts, 1024, id="items of an answer, also without a text"),
         pytest.param(heard, begins_and_goes_on_to_the_next, MANY, of(_Open), 64, id="answers that have begun"),

@@ -22,6 +22,8 @@ Event = Mapping[str, Any]
 
 _MAX_WAITING: Final = 256
 _MAX_CHARS: Final = 4 * 1024 * 1024
+# Of all `extras` together; the newest is kept at any size.
+_MAX_EXTRA_CHARS: Final = 16_000_000
 
 _CREATE: Final = "conversation.item.create"
 _DELETE: Final = "conversation.item.delete"
@@ -69,6 +71,8 @@ class Uplink:
         self.too_large: Callable[[Event], None] = lambda event: None
         self.is_shown: Callable[[Event], bool] = lambda item: False
         self._unconfirmed: deque[Event] = deque(maxlen=_MAX_WAITING)
+        self._extra_sizes: dict[str, int] = {}
+        self._extra_size = 0
         self._waiting: deque[Event] = deque()
         self._size = 0
         self._committed = Recent()
@@ -158,7 +162,7 @@ class Uplink:
             item_id = wire.text(event, "item_id")
             self.replayed.discard(item_id)
             self.spoken_texts.discard(item_id)
-            self.extras.pop(item_id, None)
+            self._forget_extra(item_id)
             self._drop(lambda one: one["type"] == _DELETE and wire.text(one, "item_id") == item_id)
         elif kind == "input_audio_buffer.committed":
             self.was_asked = self.commits > 0
@@ -196,9 +200,20 @@ class Uplink:
             return
         self._unconfirmed.remove(match)
         if not self.is_shown(item):
-            self.extras[item_id] = previous, {**wire.mapping(match, "item"), "id": item_id}
-            if len(self.extras) > REMEMBERED:
-                del self.extras[next(iter(self.extras))]
+            self._keep_extra(item_id, previous, {**wire.mapping(match, "item"), "id": item_id})
+
+    def _keep_extra(self, item_id: str, previous: str | None, item: Event) -> None:
+        """Keep an item that the history does not show, and make room for it."""
+        self._forget_extra(item_id)
+        self.extras[item_id] = previous, item
+        self._extra_sizes[item_id] = size = wire.size(item)
+        self._extra_size += size
+        while len(self.extras) > REMEMBERED or (self._extra_size > _MAX_EXTRA_CHARS and len(self.extras) > 1):
+            self._forget_extra(next(iter(self.extras)))
+
+    def _forget_extra(self, item_id: str) -> None:
+        self.extras.pop(item_id, None)
+        self._extra_size -= self._extra_sizes.pop(item_id, 0)
 
     def _drop(self, is_it: Callable[[Event], bool]) -> None:
         found = next((one for one in self._unconfirmed if is_it(one)), None)
