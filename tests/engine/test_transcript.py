@@ -288,3 +288,16 @@ def test_a_deleted_item_does_not_hold_the_record_up() -> None:
     talk.says("Hello", spoken=False)
     talk.model("conversation.item.deleted", item_id="item_a")
     assert talk.lines() == [("assistant", "Hello", None, False)]
+
+
+def test_an_answer_that_waited_behind_another_one_until_the_call_ended_lies_within_the_call() -> None:
+    talk = Talk().live().asked()
+    talk.speaks("One two three.", 8000)
+    talk.ends()
+    talk.asked("And?", "resp_2")
+    talk.speaks("Four five six.", 5000, "item_b", "resp_2")
+    talk.put(End("hangup"), after=2.0)
+    first, second = (line for line in talk.records(EventType.ITEM_RECORDED) if line.role == "assistant")
+    assert (first.heard_text, second.heard_text) == ("One", "")
+    (ended,) = talk.records(EventType.SESSION_ENDED)
+    assert second.started_ms == second.ended_ms == first.ended_ms <= ended.duration_ms

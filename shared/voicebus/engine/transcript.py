@@ -386,6 +386,8 @@ class Transcript:
             line.ended = max(line.started, self._playback.ends_at(line.item_id, default=line.ended))
         elif line.incomplete and not line.cut and _spoken(line) and not self._elsewhere:
             line.heard_text = ""  # stopped between its first words and their audio
+        if line.heard_text == "" and line.started > self._out.now:  # it was to be heard behind others, and never was
+            line.started = line.ended = self._out.now
         heard = line.heard_text if line.heard_text != text else None
         if heard is not None:
             self._heard[line.item_id] = heard

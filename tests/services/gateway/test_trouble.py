@@ -47,6 +47,27 @@ async def test_what_is_not_written_is_not_acknowledged_so_that_a_dying_gateway_l
     assert len(client.events("turn_ended")) == 1
 
 
+async def test_what_is_said_behind_an_end_that_is_not_written_yet_is_answered_too(gateways: Gateways) -> None:
+    with RedisServer(persistent=True) as server:
+        async with gateways(redis_url=server.url) as gateway, native(gateway) as client:
+            await client.until("history_updated")
+            server.pause()
+            await client.send("end", id="end")
+            await wait_until(lambda: _is_over(gateway), description="the end")
+            await client.send("send_message", text="[[say: not heard]]", id="late")
+            await client.send("end", id="again")
+            await client.send("end", id="end", again=True)
+            await client.send("dance", id="odd")
+            await client.socket.send(b"\x00\x00" * 480)
+            await (await client.socket.ping())  # all of it has been read
+            server.resume()
+            assert await client.closed() == 1000
+    answers = [(event["id"], event.get("code")) for event in client.seen if event.get("id")]
+    late = [("late", "session_ended"), ("again", "session_ended")]
+    assert answers == [("odd", "unknown_command"), *late, ("end", None)]
+    assert client.types[-2:] == ["ack", "session_ended"]
+
+
 def _is_over(gateway: Gateway) -> bool:
     return all(held.face.driver is not None and held.face.driver.ended for held in gateway.sessions)
 

@@ -423,7 +423,11 @@ class NativeFace(SessionFace):
 
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
-        if connection is self._speaker and not self.ending.has_come:
+        if connection is not self._speaker:
+            return
+        if self.ending.is_untold:
+            self._input.come_too_late(binary, message)
+        elif not self.ending.has_come:
             self._lacks_audio, self._speaker_was_heard = False, True
             self._received += len(message) if binary else 0
             if (first := self._said_again.told_instead(connection.held_ms, binary, message)) is not None:

@@ -42,6 +42,11 @@ class Ending:
         return self.closing is not None
 
     @property
+    def is_untold(self) -> bool:
+        """Whether it has ended, and its clients are not told yet."""
+        return self.has_come and self._record is not None
+
+    @property
     def told(self) -> tuple[int, str] | None:
         """`closing` where nothing is left to be said before it."""
         return self.closing if self._record is None else None
@@ -54,6 +59,10 @@ class Ending:
         """The speaker has asked for the end, under this id: acknowledged with it."""
         if given is not None:
             self._asked.append(given)
+
+    def was_asked(self, given: str) -> bool:
+        """Whether the speaker has asked for the end under this id, whose answer is still to come."""
+        return given in self._asked
 
     def decide(self, code: int, reason: str) -> bool:
         """The session is over; True where the last words are to wait until its end is written. The first word counts,

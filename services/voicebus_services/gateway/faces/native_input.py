@@ -113,6 +113,18 @@ class NativeInput:
             if done:
                 self._carried_out(command.id, held, lasts=isinstance(command, _LASTING))
 
+    def come_too_late(self, binary: bool, message: bytes) -> None:
+        """The session has ended, which its client does not know yet: a command is not carried out, and hears so."""
+        if binary or len(self._unanswered) >= _REMEMBERED:
+            return
+        try:
+            command = commands.read_command(message)
+        except commands.CommandError as error:
+            self._error(error.id, error.code, str(error))
+            return
+        if command.id is not None and command.id not in self._done and not self._face.ending.was_asked(command.id):
+            self._unanswered[command.id] = None
+
     def give_up(self) -> None:
         """The session has ended: what has had no answer by now was not carried out."""
         unanswered, self._unanswered = self._unanswered, {}
