@@ -4,6 +4,7 @@ import pytest
 
 from voicebus.adapters.redis.address import OptionError, options_of
 from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.opening import open_client
 from voicebus.errors import SettingsError
 
 
@@ -23,6 +24,7 @@ def test_whether_a_certificate_is_verified_is_said_in_redis_or_pythons_words(sch
         ("redis+cluster", "ssl_ca_certs=/ca", r"'ssl_ca_certs' is not known there \(TLS .*\); none may be given"),
         ("rediss", "socket_timeout=1", "'socket_timeout' is not known there; ssl_ca_certs, .* may be given"),
         ("rediss+cluster", "sentinel_password=x", "'sentinel_password' is not known there"),
+        ("rediss+cluster", "ssl_password=x", "'ssl_password' is not known there; ssl_ca_certs, .* may be given"),
         ("rediss", "ssl_cert_reqs=maybe", "'ssl_cert_reqs' may be none, optional or required"),
         ("rediss", "ssl_check_hostname=perhaps", "'ssl_check_hostname' may be true or false"),
         ("redis", "db=first", "'db' may be a whole number"),
@@ -35,6 +37,29 @@ async def test_an_option_that_is_not_known_is_named_before_anything_is_dialled(
         options_of(scheme, query)
     with pytest.raises(SettingsError, match=rf"^VOICEBUS_REDIS_URL: {scheme.replace('+', '.')}://host/m: .*{why}"):
         await connect(f"{scheme}://user:hunter2@host/m?{query}")
+
+
+TLS = "ssl_ca_certs=ca&ssl_certfile=pem&ssl_keyfile=key&ssl_cert_reqs=none&ssl_check_hostname=no"
+SINGLE = "db=1&username=u&password=p&client_name=c&health_check_interval=5"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "query"),
+    [
+        ("redis", SINGLE),
+        ("unix", SINGLE),
+        ("rediss", f"{TLS}&ssl_password=x&{SINGLE}"),
+        ("redis+sentinel", "sentinel_password=x"),
+        ("rediss+sentinel", f"{TLS}&ssl_password=x&sentinel_password=x"),
+        ("rediss+cluster", TLS),
+    ],
+)
+async def test_every_option_that_is_known_is_one_of_the_client(scheme: str, query: str) -> None:
+    client, sentinels = open_client(f"{scheme}://host/m?{query}")
+    for one in (client, *sentinels):
+        if "+cluster" not in scheme:
+            one.connection_pool.make_connection()
+        await one.aclose()
 
 
 def test_a_piece_of_a_password_is_not_taken_for_an_option() -> None:

@@ -37,8 +37,9 @@ def _number(value: str) -> int:
     return int(value)
 
 
+_KEY_PASSWORD: Final = "ssl_password"  # noqa: S105 - a name
 _TLS: Final[Mapping[str, Callable[[str], Any]]] = {
-    CA: str, "ssl_certfile": str, "ssl_keyfile": str, "ssl_password": str,
+    CA: str, "ssl_certfile": str, "ssl_keyfile": str, _KEY_PASSWORD: str,
     "ssl_cert_reqs": _verified, "ssl_check_hostname": _truth,
 }  # fmt: skip
 _SINGLE: Final[Mapping[str, Callable[[str], Any]]] = {
@@ -54,16 +55,19 @@ def options_of(scheme: str, query: str) -> dict[str, Any]:
         ValueError: it is no query.
     """
     known = dict(_TLS) if scheme.startswith("rediss") else {}
-    if scheme.endswith("+sentinel"):
+    if scheme.endswith("+cluster"):
+        known.pop(_KEY_PASSWORD, None)  # redis-py has none for a cluster
+    elif scheme.endswith("+sentinel"):
         known[SENTINEL_PASSWORD] = str
-    elif "+" not in scheme:
+    else:
         known |= _SINGLE
     options = {}
     for name, value in parse_qsl(query, strict_parsing=True) if query else ():
         if name not in known:
             if "@" in query:  # a piece of a password might be taken for a name
                 raise ValueError("no query")
-            tls = " (TLS is an address that begins with rediss)" if name in _TLS else ""
+            no_tls = name in _TLS and not scheme.startswith("rediss")
+            tls = " (TLS is an address that begins with rediss)" if no_tls else ""
             raise OptionError(f"the option {name!r} is not known there{tls}; {', '.join(known) or 'none'} may be given")
         try:
             options[name] = known[name](value)
