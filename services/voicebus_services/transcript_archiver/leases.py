@@ -101,23 +101,29 @@ class ShardLeases:
         Raises:
             BusError: Redis, or a master of a cluster, is away. What the others keep was renewed and taken.
         """
-        # All at once: what one master keeps does not run out while another one is waited for.
+        # All at once, and no master that hangs is waited for twice: what the others keep would run out meanwhile.
+        asked = list(self._valid_until)
         living, *answers = await asyncio.gather(
-            self._ask(_ANNOUNCE, self._keys.archivers),
-            *(self._hold(shard) for shard in list(self._valid_until)),
-            return_exceptions=True,
+            self._ask(_ANNOUNCE, self._keys.archivers), *map(self._hold, asked), return_exceptions=True
         )
         if isinstance(living, BaseException):
             raise living
         share = fair_share(self._me, living, self._keys.event_shards)
         others = [shard for shard in range(self._keys.event_shards) if shard not in self._valid_until]
         random.shuffle(others)  # two that start together seldom ask for the same one first
-        while others and (missing := share - len(self._valid_until)) > 0:
-            some, others = others[:missing], others[missing:]
-            answers += await asyncio.gather(*map(self._hold, some), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
+        away: dict[str, BaseException] = {}
+        while True:
+            for shard, answer in zip(asked, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    away[self._server_of(shard)] = answer
+            others = [shard for shard in others if self._server_of(shard) not in away]
+            missing = share - len(self._valid_until)
+            if not others or missing <= 0:
+                break
+            asked, others = others[:missing], others[missing:]
+            answers = await asyncio.gather(*map(self._hold, asked), return_exceptions=True)
+        for error in away.values():
+            raise error
         return self.held[share:]
 
     async def release(self, shard: int) -> None:
@@ -129,6 +135,9 @@ class ShardLeases:
         """Give everything up, so that the others need not wait for the leases to expire."""
         await self._bus.call("ZREM", self._keys.archivers, self._me)
         await asyncio.gather(*(self.release(shard) for shard in list(self._valid_until)))
+
+    def _server_of(self, shard: int) -> str:
+        return self._bus.server_of(self._keys.archiver_lease(shard))
 
     async def _hold(self, shard: int) -> bool:
         asked = time.monotonic()

@@ -127,6 +127,35 @@ async def test_a_master_that_hangs_costs_the_shards_that_it_keeps_and_no_others(
     await wait_until(lambda: holds_the_others(b), description="the others to be taken")
 
 
+@pytest.mark.parametrize("holds_one_of_it", [True, False])
+async def test_a_master_that_hangs_is_waited_for_once_as_what_the_others_keep_would_run_out(
+    pair: tuple[ShardLeases, ShardLeases],
+    bus: Bus,
+    hanging: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    holds_one_of_it: bool,
+) -> None:
+    a, _ = pair
+    await a.refresh()
+    far, asked = [bus.keys.archiver_lease(shard) for shard in (1, 2, 3)], list[str]()
+    for shard in (2, 3) if holds_one_of_it else (1, 2, 3):
+        await a.release(shard)
+    hanging += far
+    run = bus.connection.script
+
+    async def script(script: Script, names: list[str], *arguments: str | int) -> Any:
+        asked.append(names[0])
+        return await run(script, names, *arguments)
+
+    monkeypatch.setattr(bus.connection, "script", script)
+    monkeypatch.setattr(bus.connection, "server_of", lambda key: "far" if key in far else "near")
+    share = len(a.held) + 1
+    monkeypatch.setattr("voicebus_services.transcript_archiver.leases.fair_share", lambda *_: share)
+    with pytest.raises(BusError):
+        await a.refresh()
+    assert len(set(far) & set(asked)) == 1
+
+
 async def test_shards_are_kept_while_nobody_tells_how_many_archivers_live(
     pair: tuple[ShardLeases, ShardLeases], bus: Bus, hanging: list[str]
 ) -> None:
