@@ -130,5 +130,5 @@ def _about(call: AwaitingCall) -> dict[str, str]:
 
 def _line(call: AwaitingCall) -> str:
     about = _about(call)
-    arguments = printable(" ".join(call.arguments.split()))
-    return f"{call.session}  {call.call_id}  {call.tool}({arguments})  agent {call.agent}  since {about['asked_at']}"
+    told = f"{call.tool}({' '.join(call.arguments.split())})"
+    return printable(f"{call.session}  {call.call_id}  {told}  agent {call.agent}  since {about['asked_at']}")

@@ -7,6 +7,8 @@ import pytest
 
 from services.gateway.clients import native
 from support.commands import voicebus
+from voicebus.adapters.redis.awaiting import AwaitingCall
+from voicebus_services.approvals_command import _line
 from voicebus_services.gateway.wiring import Gateway
 
 TRANSFERS = '[[call: transfer {"amount": 5}]][[call: transfer {"amount": 6}]][[next]][[say: It says {outputs}]]'
@@ -52,6 +54,11 @@ async def test_calls_that_wait_are_listed_approved_and_rejected_from_a_terminal(
         ran = await voicebus("approvals", "approve", "nobody", six, **where)
         assert (ran.status, ran.complaint) == (1, f"voicebus: {six}: there is no session 'nobody'")
     assert (await voicebus("approvals", **where)).out == ""
+
+
+def test_what_a_model_or_a_server_of_tools_has_named_commands_no_terminal() -> None:
+    call = AwaitingCall("s1", "call\x1b[2J", "pay\r", '{"amount":\n 5}', "teller", 0)
+    assert _line(call) == 's1  call�[2J  pay�({"amount": 5})  agent teller  since 1970-01-01T00:00:00Z'
 
 
 async def test_calls_are_named_and_none_is_decided_without(redis_url: str) -> None:
