@@ -12,9 +12,12 @@ import uvloop
 from python_socks import ProxyError
 from websockets.asyncio.server import serve
 
-from support.echo_port import Echo
+from support.connect_proxy import connect_proxy
+from support.echo_port import Echo, port
 from support.tls import Authority
+from support.waiting import wait_until
 from voicebus.adapters.sockets.dialling import connect
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept
 
 # `SO_LINGER` with no time: the connection is reset instead of closed.
 RESET = struct.pack("ii", 1, 0)
@@ -55,6 +58,36 @@ async def test_of_two_addresses_the_one_that_answers_is_taken_though_the_first_s
             opened = await connect(url, Echo(), headers={}, timeout_s=20, tls=authority.trusting())
             opened.close()
             await opened.wait_closed()
+
+
+class Hears(Echo):
+    """Says nothing back."""
+
+    def text(self, message: bytes) -> None:
+        self.texts.append(message)
+
+
+@LOOPS
+def test_a_server_with_tls_is_talked_to_through_a_proxy(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        authority, heard = Authority(tmp_path), Hears()
+        async with port(lambda _: Accept(Echo()), authority.issue()) as number, connect_proxy(number) as proxy:
+            way = f"http://127.0.0.1:{proxy.port}"
+            opened = await connect(
+                "wss://localhost/", heard, headers={}, timeout_s=20, tls=authority.trusting(), proxy=way
+            )
+            said = [b"hello", b"x" * 300_000, b"bye"]
+            for message in said:
+                opened.send_text(message)
+            await wait_until(lambda: heard.texts == said, description="the answers")
+            opened.close()
+            await opened.wait_closed()
+        assert proxy.asked == ["CONNECT localhost:443 HTTP/1.1"]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
 
 
 @pytest.mark.parametrize("by_proxy", [False, True])
