@@ -6,6 +6,7 @@ confirmed by a replica before it counts (`Replicas`).
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Final
@@ -67,7 +68,7 @@ class MasterWatch:
             if await self._looked():
                 await self._bus.broke(LOOK_S)
             else:
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, no secret
 
     async def _looked(self) -> bool:
         try:
