@@ -7,6 +7,7 @@ shared/voicebus/adapters/sockets/uvicorn_upgrade.py (the hand-over) or picows_so
 import asyncio
 import contextlib
 import socket
+import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import uvloop
 import websockets
 from fastapi import FastAPI
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -339,6 +341,30 @@ async def test_both_sides_of_our_own_speak_to_each_other_and_tell_the_close_code
         await server.socket.wait_closed()
     assert client.ended == (4409, "taken over")
     assert server.ended == (4409, "")
+
+
+async def test_of_a_large_message_nothing_is_kept_by_the_side_that_masks_it() -> None:
+    large = "".join(map(chr, range(32, 127))) * 100_000
+    heard: list[bool] = []
+
+    async def hear(server: ServerConnection) -> None:
+        async for message in server:
+            heard.append(message == large)  # noqa: PERF401 - looked at while it goes on
+
+    async with serve(hear, "127.0.0.1", 0, max_size=None) as server:
+        number = next(iter(server.sockets)).getsockname()[1]
+        link = await connect(f"ws://127.0.0.1:{number}/", Echo(), headers={}, timeout_s=5)
+        tracemalloc.start()
+        try:
+            link.send_text(large.encode())
+            link.send_text(b"small")
+            await wait_until(lambda: len(heard) == 2, description="both messages")
+            assert heard == [True, False]
+            await wait_until(lambda: tracemalloc.get_traced_memory()[0] < 1024 * 1024, description="its memory")
+        finally:
+            tracemalloc.stop()
+            link.close()
+            await link.wait_closed()
 
 
 async def test_what_was_paused_is_heard_after_resuming() -> None:

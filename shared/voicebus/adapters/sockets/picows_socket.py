@@ -31,6 +31,7 @@ log: Final = get_logger(__name__)
 
 # Above this size picows queues the header and the payload without copying the header, whose memory its next send
 # overwrites: on uvloop's own transports two large messages in one turn of the loop then leave as garbage.
+# And a client's side copies the payload into a buffer that is never made smaller.
 _COPIED_BY_PICOWS: Final = 8192
 _HEADER_ROOM: Final = 14
 _MAX_REASON_BYTES: Final = 123
@@ -180,7 +181,7 @@ class PicowsSocket(WSListener):
             # Not here: the caller is in the middle of its outputs.
             asyncio.get_running_loop().call_soon(self._abort)
             return
-        if small or self._transport.is_client_side:
+        if small:
             self._transport.send(kind, message)
         else:
             framed = bytearray(_HEADER_ROOM)
