@@ -4,13 +4,17 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
+from prometheus_client import REGISTRY
+from starlette.types import Message, Receive, Scope, Send
 
-from voicebus_services.bodies import BoundedBodies
+from support.waiting import wait_until
+from voicebus.adapters.sockets.unfinished import LARGE, Unfinished
+from voicebus_services.bodies import MAX_BODY, BoundedBodies
 from voicebus_services.http import ProblemError, answer_with_problems, serving
 
 LIMIT = 64 * 1024
@@ -21,11 +25,11 @@ ANNOUNCED = f"Content-Length: {SIZE}\r\n"
 IN_PARTS = "Transfer-Encoding: chunked\r\n"
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
+@asynccontextmanager
+async def taking_notes(limit: int, unfinished: Unfinished) -> AsyncIterator[int]:
     app = FastAPI()
     answer_with_problems(app)
-    app.add_middleware(BoundedBodies, limit=LIMIT)
+    app.add_middleware(BoundedBodies, limit=limit, unfinished=unfinished)
 
     @app.post("/notes")
     async def notes(request: Request) -> int:
@@ -39,12 +43,20 @@ async def port() -> AsyncIterator[int]:
         yield server.port
 
 
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with taking_notes(LIMIT, Unfinished()) as number:
+        yield number
+
+
 class Client:
     """One that sends all it has before it reads, as most libraries do."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._came = b""
+        self.head = ""
+        """Of the last answer, in lower case."""
 
     def asks(self, path: str, fields: str) -> None:
         self._socket.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
@@ -62,7 +74,8 @@ class Client:
     def hears(self) -> tuple[int, Any]:
         """The status of the next answer, and what it says."""
         head = self._until(lambda: b"\r\n\r\n" in self._came, lambda: self._came.index(b"\r\n\r\n") + 4).decode()
-        size = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        self.head = head.lower()
+        size = int(self.head.split("content-length: ")[1].split("\r\n")[0])
         return int(head.split(" ")[1]), json.loads(self._until(lambda: len(self._came) >= size, lambda: size))
 
     def is_at_the_end(self) -> bool:
@@ -134,3 +147,88 @@ async def test_who_waits_to_be_told_to_go_on_is_waited_for_by_nobody(port: int) 
             assert client.is_at_the_end()
 
     await asyncio.to_thread(ask)
+
+
+def met() -> float:
+    return REGISTRY.get_sample_value("voicebus_limits_reached_total", {"limit": "unfinished_messages"}) or 0.0
+
+
+async def test_where_too_much_has_come_of_all_bodies_the_first_is_refused_with_503_and_others_go_on() -> None:
+    before, unfinished = met(), Unfinished(room=4 * LARGE)
+    async with taking_notes(MAX_BODY, unfinished) as port:
+        with connected(port) as first, connected(port) as second:
+
+            def begin(client: Client, size: int, came: int) -> None:
+                client.asks("/notes", f"Content-Length: {size}\r\n")
+                client.sends(came, "")
+
+            def go_on(client: Client) -> tuple[int, Any]:
+                client.sends(LARGE, "")
+                return client.hears()
+
+            await asyncio.to_thread(begin, first, 4 * LARGE, 3 * LARGE)
+            await wait_until(lambda: unfinished.size == 3 * LARGE, description="most of the first body")
+            await asyncio.to_thread(begin, second, 3 * LARGE, 2 * LARGE)
+            status, said = await asyncio.to_thread(first.hears)
+            assert (status, said["code"]) == (503, "too_much_at_once")
+            assert "retry-after: 1\r\n" in first.head
+            assert await asyncio.to_thread(go_on, second) == (200, 3 * LARGE)
+            # The rest of what was refused is read away, and its connection takes the next request.
+            await asyncio.to_thread(first.sends, LARGE, "")
+            await asyncio.to_thread(begin, first, LARGE, 0)
+            assert await asyncio.to_thread(go_on, first) == (200, LARGE)
+    assert (unfinished.size, met()) == (0, before + 1)
+
+
+async def test_a_body_of_which_no_more_comes_counts_no_longer() -> None:
+    unfinished = Unfinished()
+    async with taking_notes(MAX_BODY, unfinished) as number:
+        with connected(number) as client:
+            client.asks("/notes", f"Content-Length: {2 * LARGE}\r\n")
+            client.sends(LARGE, "")
+            await wait_until(lambda: unfinished.size == LARGE, description="half of the body")
+        await wait_until(lambda: unfinished.size == 0, description="the end of its connection")
+
+
+class Other:
+    """One whose message took what there was."""
+
+    def give_up(self) -> None:
+        raise AssertionError("it began last")
+
+
+@pytest.mark.parametrize("status", [413, 503])
+async def test_nothing_of_a_refused_body_is_kept_while_the_rest_of_it_is_awaited(status: int) -> None:
+    unfinished, gone = Unfinished(room=2 * LARGE), 0
+
+    class Part(bytes):
+        def __del__(self) -> None:
+            nonlocal gone
+            gone += 1
+
+    parts = [Part(LARGE), Part(LARGE)]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not parts:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": parts.pop(), "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+
+    limit = LARGE if status == 413 else MAX_BODY
+    scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}
+    bounded = asyncio.create_task(BoundedBodies(app, limit=limit, unfinished=unfinished)(scope, receive, send))
+    try:
+        if status == 503:
+            await wait_until(lambda: unfinished.size == 2 * LARGE, description="both parts")
+            unfinished.hold(Other(), LARGE)
+        await wait_until(lambda: gone == 2, description="both parts to be forgotten")
+        assert sent[0]["status"] == status
+    finally:
+        bounded.cancel()
+        await asyncio.gather(bounded, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What has come of messages that are not whole yet, over all connections of a process, and its bound.
+"""What has come of messages and requests' bodies that are not whole, over all connections of a process, and its bound.
 
 One connection may bring a message of `MAX_MESSAGE`; hundreds that begin one and stop would hold gigabytes.
 """
@@ -27,7 +27,7 @@ _madvise: Final[Callable[[ctypes.c_void_p, ctypes.c_size_t, int], int] | None] =
 
 class Receiver(Protocol):
     def give_up(self) -> None:
-        """Close the connection, and forget what has come of its message."""
+        """Forget what has come of its message, and take no more of it."""
         ...
 
 
@@ -51,7 +51,7 @@ class Unfinished:
             first = next(iter(self._of))
             self.size -= self._of.pop(first)
             metrics.LIMITS_REACHED.labels(limit="unfinished_messages").inc()
-            log.warning("too much has come of messages that are not whole, closing the connection that began first")
+            log.warning("too much has come of messages that are not whole, giving up the one that began first")
             first.give_up()
 
 
