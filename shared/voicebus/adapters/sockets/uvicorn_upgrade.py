@@ -32,6 +32,8 @@ _HANDSHAKE_TIMEOUT_S: Final = 5.0
 # How long decisions under way may still take where no more are made.
 _LAST_DECISIONS_S: Final = 5.0
 _READ_BUFFER: Final = 16 * 1024
+# What is read of a large message at once (bytes).
+_AT_ONCE: Final = 32 * 1024
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _CONNECTION: Final = re.compile(rb"\r\nconnection: [^\r\n]*", re.IGNORECASE)
 
@@ -119,8 +121,12 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
         super().buffer_updated(nbytes)
         if is_large or arriving.is_counted:
             socket.count()
+            if type(self) is _UpgradedProtocol:
+                # Looked at here alone: the loop asks for a buffer with each frame.
+                self.__class__ = _Grown
+                self.transport.underlying_transport.set_protocol(self)
             if not arriving.is_counted:
-                give_back(self.get_buffer(-1))
+                give_back(super().get_buffer(-1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -138,6 +144,16 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
             buffer[:size] = view[:size]
             self.buffer_updated(size)
             view = view[size:]
+
+
+class _Grown(_UpgradedProtocol):
+    """One whose buffer has grown with a large message. uvloop would fill all of it up to 32 times before it looks at
+    another connection.
+    """
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        room: memoryview = super().get_buffer(sizehint)
+        return room[:_AT_ONCE]
 
 
 class UpgradeHook:
