@@ -45,10 +45,11 @@ async def connect(
     """
     limit = _UNLIMITED if max_message is None else max_message
     begins_plain = urlsplit(url).scheme != "wss" or proxy is not None
-    # aiofastnet's transports are the cheaper ones with TLS. Those without begin to read, by the descriptor's number,
-    # also where the peer has reset the connection by then: uvloop lets nobody in who gets the number next. And uvloop's
-    # own know of no next address.
-    ways: dict[str, Any] = {"use_aiofastnet": False} if begins_plain else {"happy_eyeballs_delay": _NEXT_ADDRESS_S}
+    # aiofastnet's transports are cheaper than asyncio's, and than uvloop's with TLS. Those without begin to read, by the
+    # descriptor's number, also where the peer has reset the connection by then: asyncio only complains, uvloop lets
+    # nobody in who gets the number next. And uvloop's own know of no next address.
+    own = begins_plain and type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+    ways: dict[str, Any] = {"use_aiofastnet": False} if own else {"happy_eyeballs_delay": _NEXT_ADDRESS_S}
     socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
     try:
         async with asyncio.timeout(timeout_s):
