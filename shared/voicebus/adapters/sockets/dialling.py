@@ -45,9 +45,9 @@ async def connect(
     """
     limit = _UNLIMITED if max_message is None else max_message
     begins_plain = urlsplit(url).scheme != "wss" or proxy is not None
-    # aiofastnet's transports are cheaper than asyncio's, and than uvloop's with TLS. Those without begin to read, by the
-    # descriptor's number, also where the peer has reset the connection by then: asyncio only complains, uvloop lets
-    # nobody in who gets the number next. And uvloop's own know of no next address.
+    # aiofastnet's transports are cheaper than asyncio's, and than uvloop's with TLS. Those without begin to read, by
+    # the descriptor's number, also where the peer has reset the connection by then: asyncio only complains, uvloop
+    # lets nobody in who gets the number next. And uvloop's own know of no next address.
     own = begins_plain and type(asyncio.get_running_loop()).__module__.startswith("uvloop")
     ways: dict[str, Any] = {"use_aiofastnet": False} if own else {"happy_eyeballs_delay": _NEXT_ADDRESS_S}
     socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
