@@ -48,8 +48,11 @@ async def connect(
     # aiofastnet's transports are cheaper than asyncio's, and than uvloop's with TLS. Those without begin to read, by
     # the descriptor's number, also where the peer has reset the connection by then: asyncio only complains, uvloop
     # lets nobody in who gets the number next. And uvloop's own know of no next address.
-    own = begins_plain and type(asyncio.get_running_loop()).__module__.startswith("uvloop")
-    ways: dict[str, Any] = {"use_aiofastnet": False} if own else {"happy_eyeballs_delay": _NEXT_ADDRESS_S}
+    ways: dict[str, Any] = {}
+    if not begins_plain:
+        ways["happy_eyeballs_delay"] = _NEXT_ADDRESS_S
+    elif type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+        ways["use_aiofastnet"] = False
     socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
     try:
         async with asyncio.timeout(timeout_s):
