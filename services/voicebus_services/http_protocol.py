@@ -26,6 +26,9 @@ WHOLE_WITHIN_S: Final = 30.0
 MAX_AHEAD: Final = 16
 """Requests that a connection may send before it has the answer to an earlier one; each takes some 1 KiB."""
 
+LINGER_S: Final = 5.0
+"""How long a peer that was refused has to take its answer and to end, while what it still sends is read away."""
+
 _LINE: Final = 4  # what stands around a field
 
 
@@ -68,7 +71,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
-            return
+            return  # read away
         head = self._heads if self._in_head else 0
         super().data_received(data)
         self._rest()
@@ -141,6 +144,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._due is None and self.cycle is not None and not self.cycle.response_complete:
             self._silent.spoke(self)
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "invalid_request", "this is no HTTP request; send HTTP/1.1")
+
     # --- the bounds -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -193,21 +200,42 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # Behind an answer that is being given nothing can be said, and the last of several requests is not the one that
         # is being answered. An answer that has not begun is not given any more, since what is written to a connection
         # that closes goes nowhere.
+        if self._is_refused:
+            return
         cycle = self.cycle
         unanswered = cycle is None or cycle.response_complete or not cycle.response_started
-        if unanswered and not self.pipeline and not self.transport.is_closing():
-            problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "code": code}
-            body = json.dumps(problem).encode()
-            head = (
-                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
-        self._end()
+        if not unanswered or self.pipeline or self.transport.is_closing():
+            self._end()
+            return
+        problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "code": code}
+        body = json.dumps(problem).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """End once the peer has: a connection that is closed while more comes is reset, and a peer that sends all
+        before it reads would lose its answer with it.
+        """
+        self._refuse_more()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.transport.can_write_eof():  # not with TLS, where the answer's own length tells
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._due = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _end(self) -> None:
         """Read nothing more; the place is given back once the peer has taken what was said, and the end."""
+        self._refuse_more()
+        self.transport.close()
+
+    def _refuse_more(self) -> None:
         self._is_refused = True
         self._unwatch()
+        self._unset_keepalive_if_required()
         self._fell_silent()
-        self.transport.close()

@@ -1,20 +1,27 @@
 """How much of a request is read, and how long it is waited for, by ports that anybody reaches."""
 
 import asyncio
+import contextlib
 import gc
+import http.client
+import json
 import socket
 import struct
+import time
 import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
 
+from support.tls import Authority
 from support.waiting import wait_until
 from voicebus_services import http_protocol
 from voicebus_services.http import serving
 from voicebus_services.http_protocol import MAX_AHEAD, MAX_FIELDS, MAX_HEAD
+from voicebus_services.tls import Certificate
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -57,6 +64,66 @@ async def answer(port: int, *pieces: bytes) -> bytes:
 )
 async def test_a_head_beyond_the_bounds_is_refused_and_its_connection_closed(port: int, head: bytes) -> None:
     assert (await answer(port, head)).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+@pytest.mark.parametrize(
+    ("begin", "status", "code"),
+    [
+        (GET + b"X-Endless: ", 431, "head_too_large"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n", 408, "request_timeout"),
+        (b"no HTTP\r\n", 400, "invalid_request"),
+    ],
+)
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_who_sends_all_before_it_reads_hears_why_it_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, status: int, code: str, encrypted: bool
+) -> None:
+    monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05 if status == 408 else 30.0)
+    monkeypatch.setattr(http_protocol, "LINGER_S", 60.0)
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    certificate = Certificate(pair.certificate, pair.key) if encrypted else None
+    loop = asyncio.get_running_loop()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    def talk(port: int) -> tuple[int, Any]:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
+            client.connect()
+            assert client.sock is not None
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+            if encrypted:
+                client.sock = authority.trusting().wrap_socket(client.sock, server_hostname="127.0.0.1")
+            client.sock.sendall(begin)
+            time.sleep(0.2 if status == 408 else 0)
+            for _ in range(64):
+                client.sock.sendall(b"a" * 64 * 1024)
+            answer = http.client.HTTPResponse(client.sock)
+            answer.begin()
+            return answer.status, json.loads(answer.read())
+
+    async with serving(waits, host="127.0.0.1", port=0, certificate=certificate) as server:  # type: ignore[arg-type]
+        told, problem = await loop.run_in_executor(None, talk, server.port)
+    assert (told, problem["status"], problem["code"]) == (status, status, code)
+
+
+async def test_a_refused_peer_that_does_not_end_is_cut(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET + b"X-Endless: " + b"a" * MAX_HEAD)
+    assert b"431" in await reader.readline()
+
+    async def goes_on() -> None:
+        while True:
+            writer.write(b"a" * 1024)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(ConnectionError):
+        await goes_on()
+    writer.close()
 
 
 async def test_a_head_within_the_bounds_is_read_whole(port: int) -> None:
