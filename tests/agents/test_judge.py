@@ -99,6 +99,32 @@ async def test_what_has_no_text_keeps_no_guardrail_from_tripping(info: Any, told
     assert (result.tripped, result.info, result.error) == (True, told, None)
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        ({"\udc00": "half \ud83d"}, {"?": "half ?"}),
+        (nested(254), nested(254)),
+        (nested(255), str(nested(255))),
+        (nested(5000), "list"),
+    ],
+    ids=["half of a pair in a name", "nested as deeply as may be", "nested more deeply", "without end"],
+)
+async def test_whatever_a_guardrail_has_found_its_result_can_be_sent(info: Any, told: Any) -> None:
+    async def trips(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(info, tripwire_triggered=True)
+
+    result = await judge(OutputGuardrail(trips, name="trips"), RunContextWrapper(None), None, "x", timeout=60)
+    assert result.tripped
+    assert result.model_dump(mode="json")["info"] == told
+
+
 class SilentError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("it has no text")

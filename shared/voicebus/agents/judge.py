@@ -7,6 +7,8 @@ from concurrent.futures import Executor
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
+from pydantic_core import to_jsonable_python
+
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.functions import call_function, give_up
 from voicebus.agents.guardrails import (
@@ -21,6 +23,7 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.errors import UserError
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger, raised
+from voicebus.utf8 import sendable
 
 log: Final = get_logger(__name__)
 
@@ -116,12 +119,17 @@ def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:
 
 
 def _json(info: Any) -> Any:
-    """What travels: JSON as it is, anything else as its text, or as its type where it has none."""
+    """What travels: JSON as it is, anything else as its text, or as its type where it has none.
+
+    JSON that is nested too deeply for messages (from 255 levels on) is something else, too.
+    """
     try:
         json.dumps(info)
+        told = sendable(info)
+        to_jsonable_python(told)
     except Exception:  # noqa: BLE001 - an author's object may do anything, and the verdict is not to be lost for it
         try:
             return str(info)
         except Exception:  # noqa: BLE001
             return type(info).__name__
-    return info
+    return told
