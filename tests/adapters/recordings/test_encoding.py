@@ -30,6 +30,25 @@ def test_telephone_sound_keeps_its_place_beside_the_other_format(kind: str) -> N
     assert stretch(caller) == pytest.approx(stretch(agent), abs=0.03)
 
 
+@pytest.mark.parametrize(("kind", "quiet"), [("audio/pcmu", b"\xff"), ("audio/pcma", b"\xd5")])
+def test_a_silence_of_the_telephone_takes_no_room(kind: str, quiet: bytes) -> None:
+    encoder, data = StereoEncoder(), b""
+    for _ in range(20):
+        data += encoder.write([Piece(24_000, kind, quiet * 8000)], [silence(1000)])
+    assert len(data + encoder.close()) < 20 * 1000  # 8 kbit/s
+
+
+@pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
+def test_the_loudest_sound_of_the_telephone_is_heard_as_it_is(kind: str) -> None:
+    samples = tone(1000)
+    square = b"".join(b"\xff\x7f" if samples[at + 1] < 128 else b"\x00\x80" for at in range(0, len(samples), 2))
+    encoder = StereoEncoder()
+    data = encoder.write([Piece(24_000, kind, from_pcm16_24k(square, kind))], [silence(1000)])
+    _, caller, _ = opened(data + encoder.close())
+    # One that has run over would jump from one end to the other within a period, where it is to stay.
+    assert abs(float((caller[4800:-4800] > 0.5).mean()) - 0.5) < 0.05
+
+
 def test_what_was_written_so_far_is_a_file_too() -> None:
     encoder = StereoEncoder()
     data = b"".join(encoder.write([sound(1000)], [silence(1000)]) for _ in range(10))
