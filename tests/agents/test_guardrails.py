@@ -42,6 +42,15 @@ def test_a_guardrail_takes_its_function_and_name_in_order_and_all_else_by_keywor
         kind(rude, "manners", "hold")
 
 
+@pytest.mark.parametrize("decorator", [output_guardrail, input_guardrail])
+def test_a_function_that_is_decorated_gives_its_guardrail_its_name(decorator: Any) -> None:
+    """Programs read `result.guardrail.name`."""
+    assert decorator(rude).name == "rude"
+    assert decorator(mode="hold")(rude).name == "rude"
+    assert decorator(Polite()).name == "Polite"
+    assert decorator(name="manners")(rude).name == "manners"
+
+
 @KINDS
 @pytest.mark.parametrize("mode", ["observe", "interrupt", "hold"])
 def test_each_mode_may_be_chosen(kind: Any, mode: str) -> None:
@@ -84,12 +93,12 @@ def test_a_guardrail_cannot_be_changed(kind: Any) -> None:
 
 
 def test_a_decorator_makes_a_guardrail_with_or_without_arguments() -> None:
-    assert output_guardrail(rude) == OutputGuardrail(rude)
+    assert output_guardrail(rude) == OutputGuardrail(rude, "rude")
     made = output_guardrail(name="n", mode="hold", on_error="closed", on_unavailable="closed", policy_hint="Be kind.")
     assert made(rude) == OutputGuardrail(
         rude, "n", mode="hold", on_error="closed", on_unavailable="closed", policy_hint="Be kind."
     )
-    assert input_guardrail(rude) == InputGuardrail(rude)
+    assert input_guardrail(rude) == InputGuardrail(rude, "rude")
     asked = input_guardrail(
         name="n", mode="hold", on_error="closed", on_unavailable="closed", policy_hint="Ask kindly.", budget_ms=7
     )

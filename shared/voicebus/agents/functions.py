@@ -19,6 +19,11 @@ def is_async_callable(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
+def name_of(function: Any) -> str:
+    """What a function is called, or the class of an object that is called."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def takes(function: Callable[..., Any], count: int) -> bool:
     """Whether `function` can be called with so many arguments; one that does not tell is believed to."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, overload
 from voicebus.agents import checking
 from voicebus.agents.apart import call_apart, check_apart
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import call_function, takes
+from voicebus.agents.functions import call_function, name_of, takes
 from voicebus.engine.config import GuardrailMode
 from voicebus.errors import UserError
 from voicebus.runtime.processes import ProcessPool
@@ -91,7 +91,7 @@ class _Guardrail(Generic[TContext]):
 
     def get_name(self) -> str:
         """`name`, else the function's own."""
-        return self.name or str(getattr(self.guardrail_function, "__name__", type(self.guardrail_function).__name__))
+        return self.name or name_of(self.guardrail_function)
 
     @property
     def is_async(self) -> bool:
@@ -301,7 +301,8 @@ def output_guardrail(
 
     def make(function: GuardrailFunction) -> OutputGuardrail[Any]:
         return OutputGuardrail(
-            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
+            function, name_of(function) if name is None else name,
+            mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
             replacement=replacement, executor=executor, hold_window_ms=hold_window_ms, budget_ms=budget_ms,
         )  # fmt: skip
 
@@ -347,7 +348,8 @@ def input_guardrail(
 
     def make(function: GuardrailFunction) -> InputGuardrail[Any]:
         return InputGuardrail(
-            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
+            function, name_of(function) if name is None else name,
+            mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
             replacement=replacement, executor=executor, budget_ms=budget_ms,
         )  # fmt: skip
 

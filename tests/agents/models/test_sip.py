@@ -76,6 +76,36 @@ async def test_overrides_beat_everything_else() -> None:
     assert payload.model_dump(exclude_none=True)["audio"]["input"]["transcription"]
 
 
+@function_tool
+def bill(room: int) -> str:
+    """The bill of a room."""
+    return str(room)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "offered"),
+    [
+        ({"tools": [bill]}, ["bill", "transfer_to_billing"]),
+        ({"tools": []}, ["transfer_to_billing"]),
+        ({"handoffs": [RealtimeAgent(name="Sales")]}, ["weather", "transfer_to_sales"]),
+        ({"handoffs": []}, ["weather"]),
+        ({"tools": [bill], "handoffs": []}, ["bill"]),
+    ],
+)
+async def test_tools_that_are_overridden_leave_handoffs_and_handoffs_leave_tools(
+    overrides: Any, offered: list[str]
+) -> None:
+    payload = await build(hotline(), model_config={"initial_model_settings": {"voice": "coral"}}, overrides=overrides)
+    assert [tool["name"] for tool in payload.tools or []] == offered
+    assert (payload.audio or {})["output"]["voice"] == "coral"
+
+
+async def test_an_overridden_tool_named_as_a_handoff_is_refused() -> None:
+    billing = function_tool(name_override="transfer_to_billing")(lambda: "")
+    with pytest.raises(UserError, match="transfer_to_billing"):
+        await build(hotline(), overrides={"tools": [billing]})
+
+
 async def test_an_agent_that_cannot_be_honoured_is_refused() -> None:
     with pytest.raises(UserError, match="vioce"):
         await build(hotline(), run_config={"model_settings": {"vioce": "x"}})  # type: ignore[arg-type]

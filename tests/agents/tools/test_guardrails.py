@@ -71,12 +71,15 @@ def test_findings_are_what_programs_know() -> None:
 
 def test_a_guardrail_has_its_own_name_or_its_functions() -> None:
     assert (passing.get_name(), limited.get_name()) == ("passing", "limit")
+    assert (passing.name, limited.name) == ("passing", "limit")
 
     class Judge:
         def __call__(self, data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
             return ToolGuardrailFunctionOutput.allow()
 
     assert ToolOutputGuardrail(Judge()).get_name() == "Judge"
+    assert ToolOutputGuardrail(Judge()).name is None
+    assert tool_output_guardrail(Judge()).name == "Judge"
     assert tool_output_guardrail(name="shy")(Judge()).get_name() == "shy"
 
 

@@ -88,11 +88,20 @@ class OpenAIRealtimeSIPModel(OpenAIRealtimeWebSocketModel):
             checking.mapping(where, name, mapping, optional=True)
         check_options(model_config or {})
         check_run_config(run_config or {})
+        overrides = overrides or {}
         try:
-            patch = settings_patch(overrides or {})
+            patch = settings_patch(overrides)
         except UserError as error:
             raise UserError(f"{where}: overrides: {error}") from None
         given: RealtimeModelConfig = {"call_id": _TO_COME, **(model_config or {})}
+        # Tools and handoffs are one list on the wire, and each replaces its own kind alone, as when a session begins.
+        if patch.pop("tools", None) is not None:
+            initial: RealtimeSessionModelSettings = {**given.get("initial_model_settings", {})}
+            if "tools" in overrides:
+                initial["tools"] = overrides["tools"]
+            if "handoffs" in overrides:
+                initial["handoffs"] = overrides["handoffs"]
+            given = {**given, "initial_model_settings": initial}
         author = SessionAuthor(
             context=context if isinstance(context, RunContextWrapper) else RunContextWrapper(context),
             run_config=run_config or {},

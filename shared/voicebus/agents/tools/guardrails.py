@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, overl
 
 from voicebus.agents import checking
 from voicebus.agents.context import TContext, ToolContext
-from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
+from voicebus.agents.functions import OverLimitError, call_within, is_async_callable, name_of
 from voicebus.errors import ToolError, UserError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ToolInputGuardrail(Generic[TContext]):
 
     def get_name(self) -> str:
         """Its `name`, else its function's."""
-        return self.name or _name_of(self.guardrail_function)
+        return self.name or name_of(self.guardrail_function)
 
     async def run(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         """Its finding on `data`.
@@ -148,7 +148,7 @@ class ToolOutputGuardrail(Generic[TContext]):
 
     def get_name(self) -> str:
         """Its `name`, else its function's."""
-        return self.name or _name_of(self.guardrail_function)
+        return self.name or name_of(self.guardrail_function)
 
     async def run(self, data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
         """Its finding on `data`.
@@ -276,7 +276,7 @@ def tool_input_guardrail(
     """
 
     def make(function: InputFunction) -> ToolInputGuardrail[Any]:
-        return ToolInputGuardrail(function, name)
+        return ToolInputGuardrail(function, name_of(function) if name is None else name)
 
     return make if func is None else make(func)
 
@@ -299,7 +299,7 @@ def tool_output_guardrail(
     """
 
     def make(function: OutputFunction) -> ToolOutputGuardrail[Any]:
-        return ToolOutputGuardrail(function, name)
+        return ToolOutputGuardrail(function, name_of(function) if name is None else name)
 
     return make if func is None else make(func)
 
@@ -309,7 +309,3 @@ def _check(function: Any, name: Any) -> None:
         raise UserError(f"guardrail_function must be a function, not {function!r}")
     if name is not None and not isinstance(name, str):
         raise UserError(f"name of a tool guardrail must be text or None, not {name!r}")
-
-
-def _name_of(function: Any) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))
