@@ -321,6 +321,22 @@ async def test_half_a_surrogate_pair_in_a_message_or_the_instructions_ends_nothi
         assert create["item"]["content"][0]["text"] == "men?"
 
 
+async def test_half_a_surrogate_pair_in_an_answer_lets_it_be_judged_and_end() -> None:
+    def forbids(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(None, "vault" in text)
+
+    answers = [text_turn("I like \ud83d the vault"), text_turn("Sorry."), text_turn("Yes.")]
+    who = agent(output_guardrails=[OutputGuardrail(forbids, name="forbids")])
+    async with ScriptedRealtimeServer([ServerStep("response.create", answer) for answer in answers]) as server:
+        async with await session_of(server.url, who) as session:
+            await session.send_message("Hello")
+            [*_, tripped] = await until(session, "guardrail_tripped")
+            assert tripped.message == "I like ? the vault"
+            await until(session, "agent_end")
+            await session.send_message("Are you there?")
+            await until(session, "agent_end")
+
+
 @pytest.mark.parametrize(
     ("message", "why"),
     [

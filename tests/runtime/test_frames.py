@@ -21,6 +21,7 @@ from voicebus.runtime.frames import (
     dump_event,
     event_of,
     parse_event,
+    parse_model_event,
     read_append,
     read_audio_delta,
 )
@@ -123,6 +124,22 @@ def test_no_bytes_at_all_raise_anything_unexpected(frame: bytes) -> None:
 def test_what_is_not_one_strict_json_object_is_refused_with_a_sentence(frame: bytes) -> None:
     with pytest.raises(ValueError, match=r"JSON"):
         parse_event(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (b'["\\ud800"]', "one JSON object"),
+        (b'{"a": "\\ud800"', "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b'{"a": "\\ud800", "b":' + b"[" * 100_000, "JSON"),
+    ],
+    ids=["no object", "cut off", "no UTF-8", "nested too deeply"],
+)
+def test_of_a_model_half_a_surrogate_pair_is_read_as_a_mark_and_nothing_else_is(frame: bytes, why: str) -> None:
+    assert parse_model_event(rb'{"\uDC00": ["so \ud83d", "\ud83d\ude00"]}') == {"?": ["so ?", "\U0001f600"]}
+    with pytest.raises(ValueError, match=why):
+        parse_model_event(frame)
 
 
 def test_nesting_beyond_reason_is_refused() -> None:

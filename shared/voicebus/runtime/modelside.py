@@ -155,7 +155,7 @@ class ModelSide:
 
     def spare_frame(self, frame: bytes) -> None:
         try:
-            event = frames.parse_event(frame)
+            event = frames.parse_model_event(frame)
         except ValueError as error:
             self.spare_failed(f"it sent a frame that cannot be read: {error}")
             return

@@ -28,7 +28,7 @@ def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any
     """A frame that is no audio delta: the input, the event itself ({} where it is none), and what it takes in bytes."""
     size = len(frame)
     try:
-        event = frames.parse_event(frame)
+        event = frames.parse_model_event(frame)
     except ValueError as error:
         return ModelMalformed(str(error)), {}, size
     kind = event.get("type")

@@ -79,7 +79,7 @@ class Standby:
 
     def model_frame(self, frame: bytes) -> None:
         try:
-            event = frames.parse_event(frame)
+            event = frames.parse_model_event(frame)
         except ValueError as error:
             self._fail(f"the model sent a frame that cannot be read: {error}")
             return
