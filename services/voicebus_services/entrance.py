@@ -14,11 +14,12 @@ from typing import Final, Protocol
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.silent_connections import SilentConnections
 from voicebus_services.tls import Certificate
+from voicebus_services.turns import Turns
 
 log: Final = get_logger(__name__)
 
 HANDSHAKE_S: Final = 10.0
-"""How long a TLS handshake may take."""
+"""How long a TLS handshake may take, from the opening of its connection."""
 
 # Taken in one turn of the loop; the others wait in the kernel's queue.
 _AT_ONCE: Final = 16
@@ -36,7 +37,8 @@ class Serving(Protocol):
 
 
 class Entrance:
-    """Takes the connections of `listener`, and has each served by a `protocol` once it is through.
+    """Takes the connections of `listener`, and has each served by a `protocol` once it is through. Handshakes take
+    `turns`.
 
     To uvicorn it is a server like those of the loop.
     """
@@ -46,12 +48,14 @@ class Entrance:
         listener: socket.socket,
         certificate: Certificate | None,
         silent: SilentConnections,
+        turns: Turns,
         protocol: Serving,
     ) -> None:
         """Needs the running loop; takes connections until `close`."""
         self._listener = listener
         self._certificate = certificate
         self._silent = silent
+        self._turns = turns
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[_Handshake] = set()
@@ -100,14 +104,18 @@ class Entrance:
         self._resting = self._loop.call_later(rest_s, self._open)
 
     async def _shake_hands(self, connection: socket.socket, handshake: "_Handshake") -> None:
-        context = self._certificate.context if self._certificate else None
+        context: ssl.SSLContext | None = None
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: self._protocol(through=lambda: self._through(handshake)),
-                connection,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_S if context else None,
-            )
+            async with asyncio.timeout(HANDSHAKE_S if self._certificate else None):
+                if self._certificate is not None:
+                    await self._may_begin(connection)
+                    context = self._certificate.context
+                await self._loop.connect_accepted_socket(
+                    lambda: self._protocol(through=lambda: self._through(handshake)),
+                    connection,
+                    ssl=context,
+                    ssl_handshake_timeout=HANDSHAKE_S if context else None,
+                )
         except (ssl.SSLError, ConnectionError, TimeoutError):
             pass  # no TLS, an older one, too slow, or gone: as if it had never come
         except OSError:
@@ -116,6 +124,20 @@ class Entrance:
         finally:
             self._handshakes.discard(handshake)
             self._silent.spoke(handshake)
+
+    async def _may_begin(self, connection: socket.socket) -> None:
+        """Wait until the peer has begun, and it is its turn: what comes first is half a millisecond's work."""
+        begun = asyncio.Event()
+        try:
+            self._loop.add_reader(connection, begun.set)
+            try:
+                await begun.wait()
+            finally:
+                self._loop.remove_reader(connection)
+            await self._turns.mine()
+        except BaseException:
+            connection.close()
+            raise
 
     def _through(self, handshake: "_Handshake") -> bool:
         self._silent.spoke(handshake)

@@ -18,13 +18,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voicebus.errors import SettingsError, VoicebusError
 from voicebus.telemetry.health import FAMILY_MISSING
 from voicebus_services.entrance import Entrance
-from voicebus_services.http_protocol import BoundedHttpProtocol
+from voicebus_services.http_protocol import BoundedHttpProtocol, Lingering
 from voicebus_services.silent_connections import MOST, SilentConnections
 from voicebus_services.tls import Certificate
+from voicebus_services.turns import Turns
 
 PROXIES: Final = ("127.0.0.1", "::1")
 """A proxy on this machine tells who asks; nobody else is believed."""
@@ -94,7 +96,7 @@ def _allowed(app: FastAPI, request: Request) -> list[str]:
 class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to the service. `port` is the one really taken.
 
-    What has connected and asks nothing is bounded by `silent`.
+    What has connected and asks nothing is bounded by `silent`; handshakes take `turns`.
     """
 
     def __init__(
@@ -102,12 +104,14 @@ class HttpServer(uvicorn.Server):
         config: uvicorn.Config,
         listener: socket.socket,
         silent: SilentConnections,
+        turns: Turns,
         certificate: Certificate | None,
     ) -> None:
         super().__init__(config)
         self.port = int(listener.getsockname()[1])
         self.up = asyncio.Event()
         self._silent = silent
+        self._turns = turns
         self._certificate = certificate
 
     @contextmanager
@@ -116,10 +120,15 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         protocol = partial(
-            BoundedHttpProtocol, config=self.config, server_state=self.server_state, app_state={}, silent=self._silent
+            BoundedHttpProtocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+            silent=self._silent,
+            lingering=Lingering(),
         )
         self.servers = [
-            Entrance(listener, self._certificate, self._silent, protocol)  # type: ignore[misc]  # closed as any other
+            Entrance(listener, self._certificate, self._silent, self._turns, protocol)  # type: ignore[misc]  # closed as any other
             for listener in sockets or ()
         ]
         self.started = True
@@ -135,12 +144,14 @@ async def serving(
     stop_timeout_s: int = 5,
     certificate: Certificate | None = None,
     max_silent: int = MOST,
+    turns: Turns | None = None,
     **config: Any,
 ) -> AsyncIterator[HttpServer]:
     """Serve `app` while the block runs; then stop accepting, and give requests in hand `stop_timeout_s` to end.
 
     The app's lifespan is not run: services wire themselves. With a `certificate` TLS is all that is spoken, and its
-    files are followed. `max_silent` connections without a request are kept. `config` is more of `uvicorn.Config`.
+    files are followed. `max_silent` connections without a request are kept. Requests and handshakes take `turns`, as
+    others of the same process may. `config` is more of `uvicorn.Config`.
 
     Raises:
         SettingsError: the port cannot be opened.
@@ -159,8 +170,13 @@ async def serving(
     following: asyncio.Task[None] | None = None
     if certificate is not None:
         following = asyncio.create_task(certificate.follow(), name="tls-certificate")
+    turns = Turns() if turns is None else turns
     server = HttpServer(
-        uvicorn.Config(app, **{**options, **config}), listeners[0], SilentConnections(max_silent), certificate
+        uvicorn.Config(_InTurn(app, turns), **{**options, **config}),
+        listeners[0],
+        SilentConnections(max_silent),
+        turns,
+        certificate,
     )
     task = asyncio.create_task(server.serve(listeners), name="http-server")
     up = asyncio.create_task(server.up.wait(), name="http-server-up")
@@ -179,6 +195,18 @@ async def serving(
         finally:
             for listener in listeners:
                 listener.close()
+
+
+class _InTurn:
+    """ASGI middleware: requests of many connections in one moment are begun a few at a time."""
+
+    def __init__(self, app: ASGIApp, turns: Turns) -> None:
+        self._app = app
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._turns.mine()
+        await self._app(scope, receive, send)
 
 
 def asker(peer: str | None, forwarded_for: str | None) -> str | None:

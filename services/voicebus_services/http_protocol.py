@@ -29,18 +29,48 @@ MAX_AHEAD: Final = 16
 LINGER_S: Final = 5.0
 """How long a peer that was refused has to take its answer and to end, while what it still sends is read away."""
 
+MAX_LINGERING: Final = 64
+"""Such peers of a port; beyond it the one that was refused first is cut."""
+
 _LINE: Final = 4  # what stands around a field
+
+
+class Lingering:
+    """The connections of a port that were refused, and whose peers have not ended yet; no more than `most`."""
+
+    def __init__(self, most: int = MAX_LINGERING) -> None:
+        self._most = most
+        self._refused: dict[BoundedHttpProtocol, None] = {}
+
+    def add(self, connection: "BoundedHttpProtocol") -> None:
+        self._refused[connection] = None
+        if len(self._refused) > self._most:
+            first = next(iter(self._refused))
+            self.gone(first)
+            first.drop()
+
+    def gone(self, connection: "BoundedHttpProtocol") -> None:
+        self._refused.pop(connection, None)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """What goes beyond is answered with 431 or 408, and its connection is closed.
 
-    `silent` has the connections without a request; `through` is called as this one comes, and tells whether it stays.
+    `silent` has the connections without a request, `lingering` those that were refused; `through` is called as this one
+    comes, and tells whether it stays.
     """
 
-    def __init__(self, *args: Any, silent: SilentConnections, through: Callable[[], bool], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        silent: SilentConnections,
+        lingering: Lingering,
+        through: Callable[[], bool],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._silent = silent
+        self._lingering = lingering
         self._through = through
         # Whether a head is being read, and the how many-th it is.
         self._in_head, self._heads = True, 1
@@ -65,6 +95,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
+        self._lingering.gone(self)
         super().connection_lost(exc)
         # uvicorn lets it run on for a connection that broke, which would be kept with it for all of that time.
         self._unset_keepalive_if_required()
@@ -221,6 +252,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         before it reads would lose its answer with it.
         """
         self._refuse_more()
+        self._silent.spoke(self)
+        self._lingering.add(self)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -232,10 +265,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Read nothing more; the place is given back once the peer has taken what was said, and the end."""
         self._refuse_more()
+        self._fell_silent()
         self.transport.close()
 
     def _refuse_more(self) -> None:
         self._is_refused = True
         self._unwatch()
         self._unset_keepalive_if_required()
-        self._fell_silent()

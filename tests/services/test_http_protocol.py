@@ -109,21 +109,42 @@ async def test_who_sends_all_before_it_reads_hears_why_it_was_refused(
     assert (told, problem["status"], problem["code"]) == (status, status, code)
 
 
-async def test_a_refused_peer_that_does_not_end_is_cut(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "LINGER_S", 0.05)
+async def refused(port: int) -> asyncio.StreamWriter:
+    """A peer that was refused, and goes on."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(GET + b"X-Endless: " + b"a" * MAX_HEAD)
     assert b"431" in await reader.readline()
+    return writer
 
-    async def goes_on() -> None:
+
+async def goes_on(writer: asyncio.StreamWriter) -> None:
+    try:
         while True:
             writer.write(b"a" * 1024)
             await writer.drain()
             await asyncio.sleep(0.01)
+    finally:
+        writer.close()
 
+
+async def test_a_refused_peer_that_does_not_end_is_cut(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.05)
     with pytest.raises(ConnectionError):
-        await goes_on()
-    writer.close()
+        await goes_on(await refused(port))
+
+
+async def test_of_many_refused_peers_that_do_not_end_the_first_ones_are_cut(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "LINGER_S", 3600.0)
+    first = await refused(port)
+    others = [await refused(port) for _ in range(http_protocol.MAX_LINGERING)]
+    with pytest.raises(ConnectionError):
+        await goes_on(first)
+    for each in others:
+        each.write(b"a")
+        await each.drain()
+        each.close()
 
 
 async def test_a_head_within_the_bounds_is_read_whole(port: int) -> None:

@@ -61,6 +61,7 @@ from voicebus_services.privacy.policy import NO_POLICIES, Policies, read_policie
 from voicebus_services.recordings import storage_at
 from voicebus_services.settings import GatewaySettings
 from voicebus_services.tls import Certificate
+from voicebus_services.turns import Turns
 from voicebus_services.watched import Watched
 
 if TYPE_CHECKING:
@@ -286,7 +287,8 @@ async def _gateway(
         )  # fmt: skip
         others = Elsewhere(sessions, peers, takeover, moving)
         door = Doorkeeper(sessions, targets, access, others, clock, grace_s=grace.total_seconds(), traffic=traffic)
-        upgrades = upgrade_hook(door.decide)
+        turns = Turns()
+        upgrades = upgrade_hook(turns.before(door.decide))
         server = await stack.enter_async_context(
             serving(
                 app,
@@ -294,6 +296,7 @@ async def _gateway(
                 port=settings.http_port,
                 certificate=certificate,
                 max_silent=settings.max_silent_connections,
+                turns=turns,
                 ws=upgrades,
             )
         )
