@@ -22,6 +22,7 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no room at all."""
+        assert self.folder.is_mount(), f"{self.folder} is on a disk that others use, too"
         with (self.folder / _BALLAST).open("ab", buffering=0) as file:
             for chunk in (_CHUNK, _CHUNK[:4096], _CHUNK[:1]):
                 with contextlib.suppress(OSError):

@@ -76,7 +76,7 @@ class Held:
     bounded: BoundedFace | None = None
     recorder: "SessionRecorder | None" = None
     epoch: int = 0
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    driven: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
     unfit: str | None = None
@@ -95,15 +95,15 @@ class Held:
     def tenant(self) -> str:
         return self.face.principal.tenant
 
-    async def until_begun(self) -> bool:
-        """Wait until it has begun, or its task has ended: whether it has begun."""
-        begun = asyncio.create_task(self.begun.wait(), name=f"begun-{self.id}")
+    async def until(self, event: asyncio.Event) -> bool:
+        """Wait until this has happened, or its task has ended: whether it has happened."""
+        happened = asyncio.create_task(event.wait(), name=f"until-{self.id}")
         try:
             if self.task is not None:
-                await asyncio.wait({begun, self.task}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({happened, self.task}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            begun.cancel()
-        return self.begun.is_set()
+            happened.cancel()
+        return event.is_set()
 
     def stop(self, reason: str) -> None:
         """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""

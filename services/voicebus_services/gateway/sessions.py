@@ -152,10 +152,10 @@ class Sessions:
         except UserError as error:
             raise ProblemError(422, "invalid_context", str(error)) from error
         held = self._hold(face, context, tuple(history), ulid_now())
-        begun = await held.until_begun()
+        began = await held.until(face.began)
         if held.refused is not None:
             raise ProblemError(500, held.refused.code, str(held.refused))
-        return begun
+        return began
 
     @asynccontextmanager
     async def admitted(self, principal: Principal) -> AsyncIterator[Ticket]:
@@ -217,7 +217,7 @@ class Sessions:
             raise ProblemError(503, "draining", _DRAINING)
         self._require_deployed(inherited)
         held = self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
-        return await held.until_begun()
+        return await held.until(held.driven)
 
     async def rehearse(self, face: SessionFace, inherited: Inherited, call: JoinedCall | None = None) -> Standby:
         """A model's socket that knows a session which another gateway holds; `face` is nobody's yet.
@@ -361,7 +361,7 @@ class Sessions:
                 try:
                     driver = await self._starting.drive(held, config, span.traceparent)
                     # One that goes on is live in the next turn of the loop, before anybody who waits for this runs.
-                    held.begun.set()
+                    held.driven.set()
                     reached = self._models[held.first_agent].connectors
                     connectors = reached if held.call is None else (held.call.connector,)
                     reason = await driver.run(*connectors)
@@ -441,7 +441,7 @@ class Sessions:
             held.face.ticket.release()
         metrics.SESSIONS_ACTIVE.set(len(self._held))
         grace_s = self._settings.resume_grace.total_seconds()
-        if held.begun.is_set() and not self._draining and grace_s and not held.is_lost:
+        if held.driven.is_set() and not self._draining and grace_s and not held.is_lost:
             # A client that was away at the end may still ask how it came.
             held.face.retire()
             self._left[held.id] = held.face

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from voicebus.adapters.sockets import SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, Handoff, for_callers
+from voicebus.contracts.journal import EventType, Handoff, SessionStarted, for_callers
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
@@ -83,6 +83,9 @@ class SessionFace(ABC):
         """Whoever talked has left: to another gateway, or for good."""
         self.is_lost = False
         """Another gateway goes on with it."""
+        self.began = asyncio.Event()
+        """That it began is written, here or by its former owner: nobody is told of a session before, as one whose
+        gateway dies then is known to nobody."""
 
     def invite(self) -> None:
         """Ask whoever talks to go to another gateway; those of faces that cannot are not asked."""
@@ -99,6 +102,12 @@ class SessionFace(ABC):
         self.recorded.add(
             Recorded(seq, kind.value, event_frame(kind.value, seq, self.session, at_ms, for_callers(data)))
         )
+        if isinstance(data, SessionStarted):
+            self.live().once_written(self.may_tell)
+
+    def may_tell(self) -> None:
+        """That the session began is written: its clients may hear of it."""
+        self.began.set()
 
     # Two that only one of the faces has.
 
@@ -174,6 +183,7 @@ class ClientConnection(SessionFace):
     def opened(self, socket: Socket) -> None:
         self._socket = socket
         self._outlet = Outlet(socket, max_audio=SPEAKER_AUDIO)
+        self._outlet.withhold()
         self._host.begin(self)
 
     def closed(self, code: int, reason: str) -> None:
@@ -205,6 +215,11 @@ class ClientConnection(SessionFace):
             (self.handle_binary if binary else self.handle_text)(message)
         if self._paused and self._socket is not None:
             self._socket.resume_reading()
+
+    def may_tell(self) -> None:
+        super().may_tell()
+        if self._outlet is not None:
+            self._outlet.release()
 
     def close(self, code: int, reason: str) -> None:
         if self._outlet is not None:

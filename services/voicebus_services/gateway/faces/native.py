@@ -104,6 +104,7 @@ class NativeFace(SessionFace):
     ) -> None:
         """This is a session that another gateway began, and recorded up to `seq`; before it goes on here."""
         self.session, self.token = session, token
+        self.began.set()
         self._started, self._started_at = started, started_at
         self._was_attended = True
         self._learn(started)
@@ -217,6 +218,8 @@ class NativeFace(SessionFace):
 
     def _admit(self, connection: NativeConnection, older: Sequence[Recorded]) -> None:
         """Greet a connection, give it what it has missed, and let it take part from now on."""
+        if not self.began.is_set():
+            connection.withhold()
         first = not connection.observes and not self._was_attended
         speaker = None if connection.observes else self._speaker
         if speaker is not None and connection.came_at < speaker.came_at:
@@ -319,6 +322,11 @@ class NativeFace(SessionFace):
             self._speaker.send(frame)
         for observer in self._observers:
             observer.send(frame)
+
+    def may_tell(self) -> None:
+        super().may_tell()
+        for listener in self._listeners():
+            listener.release()
 
     def _learn(self, started: SessionStarted) -> None:
         self._input.audio.learn(started.audio)

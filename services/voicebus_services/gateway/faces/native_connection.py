@@ -107,6 +107,16 @@ class NativeConnection:
         for binary, message in early or ():
             self.handle(binary, message)
 
+    def withhold(self) -> None:
+        """Tell the client nothing until `release`, or the close."""
+        if self._outlet is not None:
+            self._outlet.withhold()
+
+    def release(self) -> None:
+        """Tell the client what waits, and whatever comes."""
+        if self._outlet is not None:
+            self._outlet.release()
+
     def send(self, frame: bytes, *, state: bool = False) -> None:
         """Tell the client something; a `state` says all that the one before it did."""
         self._put(frame, binary=False, audio=False, state=state)

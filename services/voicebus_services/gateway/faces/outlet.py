@@ -73,6 +73,7 @@ class Outlet:
         # What the client had taken as that was looked at last, and since when it had (s).
         self._taken, self._taken_at = -1, 0.0
         self._drain: asyncio.Task[None] | None = None
+        self._withheld = False
         self._closed = False
         self.dropped = 0
         """Bytes of audio that were dropped."""
@@ -81,7 +82,7 @@ class Outlet:
         """Send a frame, or keep it for later; nothing once closed. A `state` says all that the one before it did."""
         if self._closed:
             return
-        if not self._waiting and not self._socket.is_congested:
+        if not self._waiting and not self._withheld and not self._socket.is_congested:
             if binary:
                 self._socket.send_binary(message)
             else:
@@ -95,9 +96,20 @@ class Outlet:
         self._count(frame, 1)
         if audio and self._audio > self._max_audio // self._crowd.share:
             self._drop_audio()
-        if self._drain is None:
-            self._taken, self._taken_at = -1, asyncio.get_running_loop().time()
-            self._drain = asyncio.create_task(self._send_waiting(), name="outlet")
+        if self._drain is None and not self._withheld:
+            self._begin_to_drain()
+
+    def withhold(self) -> None:
+        """Send nothing until `release`: frames wait, as they do for a client that does not read."""
+        self._withheld = True
+
+    def release(self) -> None:
+        """Send what waits, and whatever comes."""
+        self._withheld = False
+        while self._waiting and not self._socket.is_congested:
+            self._put(self._next())
+        if self._waiting and self._drain is None:
+            self._begin_to_drain()
 
     def flush(self) -> None:
         """Hand everything that waits to the socket, which is about to be closed in order."""
@@ -115,6 +127,10 @@ class Outlet:
         if self._drain is not None:
             self._drain.cancel()
 
+    def _begin_to_drain(self) -> None:
+        self._taken, self._taken_at = -1, asyncio.get_running_loop().time()
+        self._drain = asyncio.create_task(self._send_waiting(), name="outlet")
+
     async def _send_waiting(self) -> None:
         while self._waiting:
             try:
@@ -127,10 +143,13 @@ class Outlet:
                     return
                 continue
             if self._waiting:
-                frame = self._waiting.popleft()
-                self._count(frame, -1)
-                self._put(frame)
+                self._put(self._next())
         self._drain = None
+
+    def _next(self) -> _Frame:
+        frame = self._waiting.popleft()
+        self._count(frame, -1)
+        return frame
 
     def _put(self, frame: _Frame) -> None:
         (self._socket.send_binary if frame.binary else self._socket.send_text)(frame.message)

@@ -33,7 +33,7 @@ class SidebandFace(SessionFace):
         return True
 
     def ready(self) -> None:
-        self.up.set()
+        self.live().once_written(self.up.set)
 
     def audio(self, where: ForwardAudio, delta: AudioDelta, seq: int) -> None:
         """Servers send none on a sideband; what one sends all the same is for the caller, who has it."""
@@ -44,6 +44,7 @@ class SidebandFace(SessionFace):
     def inherit(self, session: str, seq: int) -> None:
         """This is the session of a call that another gateway was on, and recorded up to `seq`."""
         self.session = session
+        self.began.set()
         self.recorded.inherit(seq)
 
     async def wait_closed(self) -> None:

@@ -146,8 +146,8 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
             patience = grace or _PATIENCE
             expires_at = datetime.fromtimestamp(clock.at_ms() / 1000, UTC) + patience
             face.await_client(patience.total_seconds())
-            begun = await sessions.create(face, context=asked.context, history=asked.history)
-        if not begun:
+            began = await sessions.create(face, context=asked.context, history=asked.history)
+        if not began:
             raise ProblemError(
                 503, "session_unavailable", "no session can begin now; try again shortly", headers=_RETRY_AFTER
             )

@@ -63,6 +63,41 @@ async def test_frames_go_straight_out_while_the_peer_reads_and_wait_in_order_whi
     assert socket.sent == [b"1", b"2", b"3", b"4"]
 
 
+async def test_what_is_withheld_waits_in_order_until_it_is_released() -> None:
+    socket = FakeSocket()
+    out = Outlet(socket)
+    out.withhold()
+    out.send(b"1")
+    out.send(b"2", binary=True, audio=True)
+    await asyncio.sleep(0)
+    assert socket.sent == []
+    out.release()
+    out.send(b"3")
+    assert socket.sent == [b"1", b"2", b"3"]
+
+
+async def test_what_is_released_to_a_peer_that_does_not_read_waits_until_it_does() -> None:
+    socket = FakeSocket()
+    out = Outlet(socket)
+    out.withhold()
+    socket.reads(False)
+    out.send(b"1")
+    out.release()
+    out.send(b"2")
+    assert socket.sent == []
+    socket.reads(True)
+    await wait_until(lambda: socket.sent == [b"1", b"2"], description="what waited")
+
+
+async def test_what_is_withheld_goes_out_before_the_socket_is_closed() -> None:
+    socket = FakeSocket()
+    out = Outlet(socket)
+    out.withhold()
+    out.send(b"why not")
+    out.flush()
+    assert socket.sent == [b"why not"]
+
+
 async def test_the_oldest_audio_is_dropped_and_no_event_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlet, "MAX_AUDIO", 40)
     socket = FakeSocket()
