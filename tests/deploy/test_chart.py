@@ -297,6 +297,24 @@ def test_each_tool_worker_overrides_the_defaults_with_what_it_names(helm: Helm) 
     assert (billing["image"], billing["imagePullPolicy"]) == ("registry.example/billing:7", "Never")
 
 
+@pytest.mark.parametrize(
+    ("own", "image"),
+    [
+        ("toolWorkers.a.image.tag=v7", "registry.example/all:v7"),
+        (f"toolWorkers.a.image.digest=sha256:{'0' * 64}", f"registry.example/all:0.1.0@sha256:{'0' * 64}"),
+        ("toolWorkers.a.image.pullPolicy=Always", f"registry.example/all:v5@sha256:{'f' * 64}"),
+        ("toolWorkers.a.image.repository=b", "b:0.1.0"),
+        ("toolWorkerDefaults.image.repository=b,toolWorkers.a.image.tag=v7", "b:v7"),
+        ("toolWorkerDefaults.image.tag=v6,toolWorkers.a.image.pullPolicy=Always", "registry.example/all:v6"),
+    ],
+)
+def test_a_tool_workers_tag_or_digest_alone_is_of_the_same_repository(helm: Helm, own: str, image: str) -> None:
+    """It was ignored without a word, and the worker went on with the tag of all."""
+    of_all = f"--set=image.repository=registry.example/all,image.tag=v5,image.digest=sha256:{'f' * 64}"
+    worker = one(rendered(helm, (), of_all, f"--set=toolWorkers.a.replicas=1,{own}"), "Deployment", "tool-worker-a")
+    assert worker["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
 def test_a_service_gets_further_variables_and_volumes_as_kubernetes_means_them(helm: Helm) -> None:
     spec = one(rendered(helm, (FULL,)), "Deployment", "gateway")["spec"]["template"]["spec"]
     container = spec["containers"][0]

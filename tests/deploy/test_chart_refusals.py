@@ -79,6 +79,26 @@ pytestmark = pytest.mark.timeout(300)
         ("pods.securityContext.runAsNonRoot=false", "runAsNonRoot"),
         ("revisionHistoryLimit=-1", "revisionHistoryLimit"),
         ("migration.sidecars[0].name=proxy", "sidecars"),
+        # Helm writes a whole number from a million on as 1e+06, which is none to Kubernetes.
+        ("gateway.replicas=3000000000", "replicas"),
+        ("revisionHistoryLimit=10000000", "revisionHistoryLimit"),
+        ("toolWorkers.default.scaling.maxReplicas=10000000", "maxReplicas"),
+        ("migration.deadlineSeconds=10000000", "deadlineSeconds"),
+        ("gateway.toolTimeout=99999999999d", "toolTimeout"),
+        ("httpRoute.hostnames[0]=", "hostnames"),
+        ("networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.0/99", "cidr"),
+        ("networkPolicy.redis.to[0].ipBlock.cidr=10.0.300.0/24", "cidr"),
+        ("networkPolicy.redis.to[0].ipBlock.cidr=fd00::/129", "cidr"),
+        ("networkPolicy.redis.to[0].podSelector.matchLabel.app=redis", "matchLabel"),
+        ("networkPolicy.dns[0].ipBlock.cidr=10.0.0.0/8,networkPolicy.dns[0].podSelector.matchLabels.a=b", "dns"),
+        ("gateway.egress[0].ports[0].prot=TCP", "prot"),
+        ("gateway.env[0].name=A,gateway.env[0].valueFrom.secretKeyReff.name=a", "secretKeyReff"),
+        ("gateway.env[0].name=A,gateway.env[0].valueFrom.secretKeyRef.name=a", "key"),
+        ("commonLabels.a b=c", "a b"),
+        ("ingress.host=a..example", "host"),
+        ("ingress.className=My Class", "className"),
+        ("pods.hostAliases[0].ip=10.0.0.300,pods.hostAliases[0].hostnames={a}", "ip"),
+        ("httpRoute.parentRefs[0].name=g,httpRoute.parentRefs[0].port=0", "port"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helms: Helm, setting: str, named: str) -> None:
@@ -123,6 +143,86 @@ NO_REDIS = "--set=database.url=postgresql+psycopg://u@db/calls"
             (*MINIMAL, "--set=monitoring.podMonitor.interval=5s"),
             "monitoring.podMonitor.scrapeTimeout is 10s and interval 5s: the Prometheus operator",
         ),
+        (
+            (*MINIMAL, "--set=redis.url=redis://a:6379\\,b:6379"),
+            "redis.url (redis://a:6379,b:6379) names several hosts: such an address begins with redis+cluster or",
+        ),
+        (
+            (*MINIMAL, "--set=redis.url=redis://a:6379/calls"),
+            'redis.url (redis://a:6379/calls) names database "calls": a number is allowed there',
+        ),
+        (
+            (*MINIMAL, "--set=redis.url=redis+cluster://a:6379/3"),
+            'names database "3": a number is allowed there, and 0 alone in a Redis Cluster',
+        ),
+        (
+            (*MINIMAL, "--set=redis.url=redis+sentinel://a\\,b:2/m/-1"),
+            'names database "-1": a number is allowed there',
+        ),
+        ((*MINIMAL, "--set=redis.url=redis://a:99999"), "redis.url is redis://a:99999: an address with a host"),
+        (
+            (*MINIMAL, "--set=redis.url=redis+cluster://a:1\\,\\,b:2"),
+            "redis.url is redis+cluster://a:1,,b:2: an address with a host, and a port",
+        ),
+        ((*MINIMAL, "--set=model.url=wss:///v1/realtime"), "model.url is wss:///v1/realtime: an address with a host"),
+        ((*MINIMAL, "--set=model.url=wss://model:0/v1"), "model.url is wss://model:0/v1: an address with a host, and"),
+        (
+            (*MINIMAL, "--set=database.url=postgresql://u@a:5432\\,b:70000/calls"),
+            "database.url is postgresql://u@a:5432,b:70000/calls: an address with a host, and a port from 1 to 65535",
+        ),
+        (
+            (*MINIMAL, "--set=database.url=postgresql://u@db/calls?password=hunter2"),
+            "database.url has a password in its options: leave it out, and name the secret that has it",
+        ),
+        (
+            (*MINIMAL, "--set=database.tls.existingSecret=ca,database.url=postgresql://u@db/calls?sslmode=require"),
+            "so that the server is verified, but database.url says sslmode=require; leave one of them out",
+        ),
+        (
+            (*MINIMAL, "--set=autoscaling.prometheus.authModes=basic"),
+            "autoscaling.prometheus.authModes is basic, but triggerAuthentication is empty",
+        ),
+        ((*MINIMAL, "--set=pods.dnsPolicy=None"), "pods.dnsPolicy is None, but pods.dnsConfig names no nameservers"),
+        (
+            (*MINIMAL, "--set=ingress.enabled=true,ingress.host=a.example,ingress.archiverHost=a.example"),
+            "ingress.host and ingress.archiverHost are both a.example",
+        ),
+        (
+            (
+                *MINIMAL,
+                "--set=httpRoute.enabled=true,httpRoute.parentRefs[0].name=g",
+                "--set=httpRoute.hostnames={a.example},httpRoute.archiverHostnames={b.example,a.example}",
+            ),
+            "httpRoute.hostnames and httpRoute.archiverHostnames both have a.example",
+        ),
+        (
+            (*MINIMAL, "--set=gateway.resources.limits.memory=400Mi"),
+            "gateway: resources.requests.memory is 512Mi and the limit 400Mi: at most the limit can be requested",
+        ),
+        (
+            (*MINIMAL, "--set=toolWorkers.a.resources.requests.cpu=1,toolWorkers.a.resources.limits.cpu=900m"),
+            "tool-worker-a: resources.requests.cpu is 1 and the limit 900m",
+        ),
+        (
+            (*MINIMAL, "--set=migration.env[0].name=A,migration.env[1].name=A"),
+            "migration: env has A twice; one of a name is allowed",
+        ),
+        (
+            (*MINIMAL, "--set=gateway.volumes[0].name=api-keys"),
+            "gateway: volumes has api-keys, which there is already; give it another name",
+        ),
+        (
+            (*MINIMAL, "--set=gateway.volumeMounts[0].name=ca,gateway.volumeMounts[0].mountPath=/ca"),
+            "gateway: volumeMounts has ca, and volumes has none of that name",
+        ),
+        (
+            (
+                *MINIMAL,
+                "--set=toolWorkers.a.volumes[0].name=mine",
+                "--set=toolWorkers.a.volumeMounts[0].name=mine,toolWorkers.a.volumeMounts[0].mountPath=/tmp",
+            ),
+            "tool-worker-a: volumeMounts has mine at /tmp, where the chart has its own; a volume called tmp takes",
+        ),
         ((*MINIMAL, "--set=ingress.enabled=true"), "ingress.host is empty; name the host that callers dial"),
         ((*MINIMAL, "--set=httpRoute.enabled=true"), "httpRoute.parentRefs is empty; name the Gateway"),
         (
@@ -160,6 +260,29 @@ def test_a_release_whose_services_could_not_be_named_after_it_is_refused_in_a_se
     assert helm.template(*MINIMAL, "--set=fullnameOverride=calls", release=release).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "redis.url=redis://[fd00::1]:6379/15",
+        "redis.url=rediss+cluster://a:6379\\,b/0",
+        "redis.url=redis+sentinel://a\\,b:26379/main/3",
+        "database.url=postgresql://u@[fd00::1]:5433\\,b/calls?target_session_attrs=read-write",
+        "database.tls.existingSecret=ca,database.url=postgresql://u@10.0.0.1/calls?sslmode=verify-ca",
+        "networkPolicy.redis.to[0].ipBlock.cidr=fd00:1::/64,networkPolicy.redis.to[1].ipBlock.cidr=10.1.2.3/32",
+        "networkPolicy.redis.to[0].namespaceSelector.matchLabels.a=b,networkPolicy.redis.to[0].podSelector.matchLabels.c=d",
+        "gateway.volumeMounts[0].name=tmp,gateway.volumeMounts[0].mountPath=/cache",
+        "commonLabels.example\\.org/team=voice",
+        "model.url=wss://calls.openai.azure.com:443/openai/realtime?deployment=a:b",
+        "gateway.resources.requests.memory=1Gi,gateway.resources.limits.memory=1048576Ki",
+        "gateway.resources.requests.memory=900M,gateway.resources.limits.memory=1e9",
+        "gateway.resources.requests.cpu=500m,gateway.resources.limits.cpu=0.5",
+    ],
+)
+def test_addresses_and_resources_that_fit_are_taken(helm: Helm, setting: str) -> None:
+    result = helm.template(*MINIMAL, f"--set={setting}")
+    assert result.returncode == 0, result.stderr
+
+
 def test_what_fits_is_not_refused(helm: Helm) -> None:
     for setting in ("toolTimeout=1m", "toolTimeout=60s", "toolTimeout=0.01h"):
         result = helm.template(f"--values={PRODUCTION}", f"--set=toolWorkers.billing.{setting}")
@@ -168,10 +291,10 @@ def test_what_fits_is_not_refused(helm: Helm) -> None:
 
 def test_the_schema_leaves_no_object_open() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
-    # Helm's own, and what Kubernetes checks: terms of affinities and selectors, volumes, ports of rules.
+    # Helm's own, and what Kubernetes checks: terms of affinities, volumes, what a variable is taken from.
     open_on_purpose = {
-        *("properties/global", "nodeAffinity", "podAffinity", "podAntiAffinity", "podSelector", "namespaceSelector"),
-        *("valueFrom", "volumes/items", "volumeMounts/items", "egress/items/properties/ports/items"),
+        *("properties/global", "nodeAffinity", "podAffinity", "podAntiAffinity", "volumes/items", "volumeMounts/items"),
+        *("fieldRef", "resourceFieldRef", "fileKeyRef"),
         # Containers of others, and what the Prometheus operator checks.
         *("containers/items", "objects/items", "options/items", "seLinuxOptions"),
     }

@@ -9,7 +9,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.api_server import cluster_with
-from deploy.chart import FULL, PRODUCTION, SMALL, chart_values, labels, of_kind, one, rendered
+from deploy.chart import FULL, MINIMAL, PRODUCTION, SMALL, chart_values, labels, of_kind, one, rendered
 from deploy.helm import CHART, ROOT, Helm, find_helm
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.telemetry import metrics
@@ -337,6 +337,23 @@ def test_objects_of_the_prometheus_operator_are_made_where_it_is(
     )
     dashboards = [item for item in of_kind(objects, "ConfigMap") if "-dashboard-" in item["metadata"]["name"]]
     assert bool(of_kind(objects, "PodMonitor")) == bool(of_kind(objects, "PrometheusRule")) == bool(dashboards) == made
+
+
+def test_a_label_for_prometheus_takes_the_place_of_the_one_of_all_objects(helms: Helm) -> None:
+    """Twice in one object, it is an error of YAML to Flux and to Argo CD."""
+    parts = ("podMonitor", "rules", "dashboards")
+    result = helms.template(
+        *MINIMAL, OPERATORS, "--set=commonLabels.release=all",
+        *(f"--set=monitoring.{part}.labels.release=prometheus" for part in parts),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    found = set()
+    for text in result.stdout.split("\n---\n"):
+        for kind in ("PodMonitor", "PrometheusRule", "ConfigMap"):
+            if f"\nkind: {kind}\n" in text:
+                assert re.findall(r"^    release: .*$", text, re.MULTILINE) == ["    release: prometheus"], text[:500]
+                found.add(kind)
+    assert found == {"PodMonitor", "PrometheusRule", "ConfigMap"}
 
 
 def test_prometheus_scrapes_every_service_at_its_ops_port(helm: Helm) -> None:

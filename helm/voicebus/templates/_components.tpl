@@ -18,6 +18,8 @@ What is deployed, in one place for everything that goes over all of it (policies
 {{- range $name, $setting := $value -}}
 {{- $_ := set $values.scaling $name $setting -}}
 {{- end -}}
+{{- else if eq $key "image" -}}
+{{- $_ := set $values $key (include "voicebus.image.over" (dict "own" $value "base" $values.image) | fromYaml) -}}
 {{- else -}}
 {{- $_ := set $values $key $value -}}
 {{- end -}}
@@ -43,9 +45,16 @@ What is deployed, in one place for everything that goes over all of it (policies
 {{- mulf $number $factor | ceil | int -}}
 {{- end -}}
 
+{{/* A quantity of Kubernetes, such as 250m, 1.5Gi or 2, as a number. */}}
+{{- define "voicebus.quantity" -}}
+{{- $factors := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- $unit := regexFind "([kMGTPE]i?|m|Ki)$" (toString .) -}}
+{{- mulf (toString . | trimSuffix $unit | float64) (get $factors $unit | default 1.0) -}}
+{{- end -}}
+
 {{/*
 Where Redis is: (dict "root" $ "out" (dict)) fills `out` with {url, mode, tls, hosts (of "host:port"), ports, master,
-database} out of redis.url, or of the trial's own.
+database (text)} out of redis.url, or of the trial's own.
 */}}
 {{- define "voicebus.redis" -}}
 {{- $url := .root.Values.redis.url -}}
@@ -72,7 +81,7 @@ database} out of redis.url, or of the trial's own.
 {{- if eq $mode "sentinel" -}}
 {{- $master = index (append $path "") 1 -}}
 {{- $database = index (concat $path (list "" "")) 2 -}}
-{{- else if eq $mode "standalone" -}}
+{{- else -}}
 {{- $database = index (append $path "") 1 -}}
 {{- end -}}
 {{- $_ := set .out "url" $url -}}
@@ -81,5 +90,5 @@ database} out of redis.url, or of the trial's own.
 {{- $_ := set .out "hosts" $hosts -}}
 {{- $_ := set .out "ports" ($ports | uniq | sortAlpha) -}}
 {{- $_ := set .out "master" $master -}}
-{{- $_ := set .out "database" ($database | default "0" | int) -}}
+{{- $_ := set .out "database" ($database | default "0") -}}
 {{- end -}}

@@ -46,22 +46,31 @@
 {{- end -}}
 {{- end -}}
 
+{{/* HOST:PORT,HOST:PORT of a PostgreSQL address. */}}
+{{- define "voicebus.databaseHosts" -}}
+{{- regexReplaceAll "[/?].*$" (regexReplaceAll "^[^:]+://([^@/]*@)?" . "") "" -}}
+{{- end -}}
+
 {{- define "voicebus.egress.database" -}}
 {{- if .Values.trial.postgresql.enabled -}}
 {{ include "voicebus.egress.own" (dict "root" . "component" "postgresql" "port" 5432) }}
 {{- else -}}
-{{- $hosts := regexReplaceAll "[/?].*$" (regexReplaceAll "^[^:]+://([^@/]*@)?" .Values.database.url "") "" -}}
 {{- $ports := list -}}
-{{- range splitList "," $hosts -}}
+{{- range splitList "," (include "voicebus.databaseHosts" .Values.database.url) -}}
 {{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432") -}}
 {{- end -}}
 {{ include "voicebus.egress.rule" (dict "to" .Values.networkPolicy.database.to "ports" (uniq $ports)) }}
 {{- end -}}
 {{- end -}}
 
+{{/* HOST:PORT of a URL. */}}
+{{- define "voicebus.urlPlace" -}}
+{{- regexReplaceAll "[/?#].*$" (regexReplaceAll "^[a-z+]+://" . "") "" -}}
+{{- end -}}
+
 {{/* The port of an address, by its scheme where it names none: of a URL. */}}
 {{- define "voicebus.urlPort" -}}
-{{- $place := regexReplaceAll "[/?#].*$" (regexReplaceAll "^[a-z+]+://" . "") "" -}}
+{{- $place := include "voicebus.urlPlace" . -}}
 {{- /* At its end: an IPv6 address has colons of its own. */ -}}
 {{- regexFind ":[0-9]+$" $place | trimPrefix ":" | default (hasPrefix "http:" . | or (hasPrefix "ws:" .) | ternary "80" "443") -}}
 {{- end -}}

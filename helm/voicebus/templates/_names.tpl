@@ -46,6 +46,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{/* The same with labels of an object's own, which count before commonLabels: (dict "root" $ "further" labels). */}}
+{{- define "voicebus.labelsWith" -}}
+{{- toYaml (merge (deepCopy .further) (include "voicebus.commonLabels" .root | fromYaml)) -}}
+{{- end -}}
+
 {{- define "voicebus.labels" -}}
 {{ include "voicebus.selectorLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -64,12 +69,19 @@ labels:
   {{- include "voicebus.labels" . | nindent 2 }}
 {{- end -}}
 
-{{/* The image of a service, its own or the one of all: (dict "root" $ "image" values-or-nothing). A digest names the very one. */}}
+{{/*
+The image of a service: (dict "root" $ "image" values-or-nothing), the one of all where those name none. A tag or a digest
+alone is of the same repository; a digest names the very one.
+*/}}
 {{- define "voicebus.image" -}}
-{{- $image := .root.Values.image -}}
-{{- if (.image | default dict).repository -}}
-{{- $image = .image -}}
-{{- end -}}
+{{- $image := include "voicebus.image.over" (dict "own" .image "base" .root.Values.image) | fromYaml -}}
 {{- printf "%s:%s" $image.repository ($image.tag | default .root.Chart.AppVersion) -}}
 {{- with $image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* Values of an image over those they begin with: (dict "own" values-or-nothing "base" values), as YAML. */}}
+{{- define "voicebus.image.over" -}}
+{{- $own := .own | default dict -}}
+{{- $named := coalesce $own.repository $own.tag $own.digest -}}
+{{- toYaml (mergeOverwrite (empty $named | ternary (deepCopy .base) (pick .base "repository")) $own) -}}
 {{- end -}}
