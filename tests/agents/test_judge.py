@@ -3,17 +3,25 @@
 import asyncio
 import dataclasses
 import gc
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from voicebus import (
     GuardrailFunctionOutput,
     InputGuardrail,
     OutputGuardrail,
     OutputGuardrailResult,
+    RealtimeAgent,
+    RealtimeEventInfo,
+    RealtimeGuardrailTripped,
     RunContextWrapper,
 )
 from voicebus.agents.judge import judge
@@ -123,6 +131,49 @@ async def test_whatever_a_guardrail_has_found_its_result_can_be_sent(info: Any, 
     result = await judge(OutputGuardrail(trips, name="trips"), RunContextWrapper(None), None, "x", timeout=60)
     assert result.tripped
     assert result.model_dump(mode="json")["info"] == told
+
+
+class Found(BaseModel):
+    word: str
+    on: date
+
+
+@dataclass
+class Place:
+    found: Found
+    shares: list[float]
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["again"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        (Found(word="vault", on=date(2026, 1, 2)), {"word": "vault", "on": "2026-01-02"}),
+        (
+            Place(Found(word="vault", on=date(2026, 1, 2)), [0.5, math.nan, -math.inf]),
+            {"found": {"word": "vault", "on": "2026-01-02"}, "shares": [0.5, None, None]},
+        ),
+        ({1: Decimal("1.10")}, {"1": "1.10"}),
+        (CIRCLE, "{'again': {...}}"),
+    ],
+    ids=["a model", "a dataclass with what JSON has no number for", "a decimal", "what holds itself"],
+)
+async def test_what_a_guardrail_has_found_is_told_alike_by_its_verdict_and_by_the_event(info: Any, told: Any) -> None:
+    """An event of a session in process tells what the native face sends, which is what the verdict carries."""
+
+    async def trips(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(info, tripwire_triggered=True)
+
+    guardrail: OutputGuardrail[Any] = OutputGuardrail(trips)
+    context: RunContextWrapper[Any] = RunContextWrapper(None)
+    verdict = await judge(guardrail, context, None, "x", timeout=60)
+    assert verdict.model_dump(mode="json")["info"] == told
+    result = await guardrail.run(context, RealtimeAgent("a"), "x")
+    event = RealtimeGuardrailTripped([result], "x", info=RealtimeEventInfo(context))
+    assert event.to_json()["info"] == {"trips": told}
 
 
 class SilentError(Exception):

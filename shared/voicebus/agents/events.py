@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.findings import told
 from voicebus.agents.frozen import quickly_frozen
 from voicebus.agents.guardrails import InputGuardrailResult, OutputGuardrailResult
 from voicebus.agents.items import RealtimeItem
@@ -406,7 +407,7 @@ RealtimeSessionEvent = (
 
 def _findings(results: Sequence[OutputGuardrailResult] | Sequence[InputGuardrailResult]) -> dict[str, Any]:
     """Which guardrails tripped, and what each says of it."""
-    found = {result.guardrail.get_name(): _json(result.output.output_info) for result in results}
+    found = {result.guardrail.get_name(): told(result.output.output_info) for result in results}
     return {"guardrails": list(found), "info": found}
 
 

@@ -1,15 +1,13 @@
 """The one place that runs guardrails of either kind. Whatever they do, the answer is a `GuardrailResult`."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
-from pydantic_core import to_jsonable_python
-
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.findings import told
 from voicebus.agents.functions import call_function, give_up
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
@@ -23,7 +21,6 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.errors import UserError
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger, raised
-from voicebus.utf8 import sendable
 
 log: Final = get_logger(__name__)
 
@@ -115,21 +112,4 @@ async def _find(
 
 
 def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:
-    return GuardrailResult(name=name, tripped=bool(output.tripwire_triggered), info=_json(output.output_info))
-
-
-def _json(info: Any) -> Any:
-    """What travels: JSON as it is, anything else as its text, or as its type where it has none.
-
-    JSON that is nested too deeply for messages (from 255 levels on) is something else, too.
-    """
-    try:
-        json.dumps(info)
-        told = sendable(info)
-        to_jsonable_python(told)
-    except Exception:  # noqa: BLE001 - an author's object may do anything, and the verdict is not to be lost for it
-        try:
-            return str(info)
-        except Exception:  # noqa: BLE001
-            return type(info).__name__
-    return told
+    return GuardrailResult(name=name, tripped=bool(output.tripwire_triggered), info=told(output.output_info))
