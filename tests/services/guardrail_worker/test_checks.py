@@ -174,7 +174,7 @@ async def test_all_named_guardrails_judge_and_their_failures_are_results(caller:
     assert (results["endless"].error, results["endless"].timed_out) == ("it took longer than 0.5 s", True)
     assert [name for name, result in results.items() if result.timed_out] == ["endless"]
     assert results["sloppy"].error == "UserError: guardrail 'sloppy' returned bool, not GuardrailFunctionOutput"
-    assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")
+    assert (results["odd_info"].tripped, results["odd_info"].info) == (True, [2])
     assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
     assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
 
