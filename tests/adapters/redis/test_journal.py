@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.journal_queue import CAPACITY
-from voicebus.adapters.redis.scripts import FLUSH
+from voicebus.adapters.redis.scripts import FLUSH, Script
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import EventType, ItemRecorded, SessionEnded, SessionStarted
 from voicebus.contracts.streams import Keys
@@ -263,7 +264,7 @@ async def test_a_journal_is_full_by_the_bytes_of_its_events_too_and_says_so_once
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.journal_queue.MAX_BYTES", 100_000)
+    monkeypatch.setattr("voicebus.adapters.redis.journal_queue.MAX_BYTES", 50_000)
     journal = new_journal(bus, clock, keys)
     session = SessionRef("s1", await journal.open("s1", state={}))
     for seq in range(1, 21):
@@ -277,6 +278,35 @@ async def test_a_journal_is_full_by_the_bytes_of_its_events_too_and_says_so_once
         await journal.close(session)
     assert [entry.seq for entry in await entries(bus, keys, "s1")] == [17, 18, 19, 20, 21, 22, 23]
     assert caplog.text.count("journal full") == 1
+
+
+async def test_what_many_sessions_have_to_write_is_sent_a_part_at_a_time(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "AT_ONCE_CHARS", 100_000)
+    sent: list[int] = []
+    scripts = bus.scripts
+
+    async def counted(script: Script, calls: Sequence[tuple[list[str], Sequence[str | int]]]) -> list[Any]:
+        sent.append(sum(len(str(argument)) for _, arguments in calls for argument in arguments))
+        return await scripts(script, calls)
+
+    monkeypatch.setattr(bus, "scripts", counted)
+    journal = new_journal(bus, clock, keys)
+    sessions = [SessionRef(name, await journal.open(name, state={})) for name in (f"s{n}" for n in range(20))]
+    for session in sessions:
+        for seq in range(1, 4):
+            journal.append(session, item(seq, text="x" * 5_000), seq)
+        journal.update(session, {"item:1": "y" * 10_000})
+    async with running(journal.run()):
+        await journal.drain(20)
+        assert max(sent) < 150_000
+        assert sum(sent) > 800_000
+        for session in sessions:
+            assert await bus.call("HGET", keys.session_state(session.id), "seq") == "3"
+            told = json.loads(await bus.call("HGET", keys.session_items(session.id), "i3"))
+            assert (told["type"], told["seq"], told["at"], len(told["text"])) == ("item_recorded", 3, 3, 5_000)
+            await journal.close(session)
 
 
 async def test_what_comes_after_a_write_is_done_in_order_once_redis_has_all_before_it(
@@ -427,7 +457,7 @@ async def test_a_master_that_lacks_a_takeover_gets_what_the_next_owner_wrote_and
 async def test_ended_sessions_are_kept_for_another_master_up_to_a_size(
     bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_CHARS", 9_000)
+    monkeypatch.setattr(journal_module, "KEPT_CHARS", 5_500)
     journal = new_journal(bus, clock, keys)
     async with running(journal.run()):
         for number in range(10):
@@ -437,4 +467,4 @@ async def test_ended_sessions_are_kept_for_another_master_up_to_a_size(
     kept = [owned.id for *_, owned in journal._ended]
     assert len(kept) == len(set(kept)) > 1, "each once"
     assert len(kept) < 6
-    assert 0 < journal._ended_chars <= 9_000
+    assert 0 < journal._ended_chars <= 5_500

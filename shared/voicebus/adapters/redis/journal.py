@@ -7,7 +7,7 @@ A flush whose outcome is unknown is simply sent again: the script skips what it 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from ulid_transform import ulid_now
@@ -29,6 +29,9 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 5.0
+
+# Characters that are written at once, and the last session's: what is sent stands in memory once more.
+AT_ONCE_CHARS: Final = 4_000_000
 
 # Characters of sessions that have ended and are kept for that, of all together; the oldest go first.
 KEPT_CHARS: Final = 32_000_000
@@ -109,12 +112,11 @@ class RedisJournal:
             seq=record.seq, traceparent=session.traceparent,
         )  # fmt: skip
         fields = [text for pair in entry.items() for text in pair]
-        changes = changes_of(record, at_ms, data)
+        changes = changes_of(record, at_ms)
         owned.state.update(changes.state)
         for name in changes.state:  # the later word counts
             owned.changed.pop(name, None)
-        size = len(data) + sum(map(len, changes.items.values())) + sum(map(len, changes.calls.values()))
-        if not owned.add(Event(record.seq, time.monotonic(), fields, changes, size)):
+        if not owned.add(Event(record.seq, time.monotonic(), fields, changes, len(data))):
             log.error("journal full, events are dropped", session=session.id, kept=len(owned.events))
         self._flusher(owned).soon(owned)
 
@@ -206,7 +208,14 @@ class RedisJournal:
 
     async def _flush(self, dirty: Collection[OwnedSession]) -> BusError | None:
         """Write what is queued for these; what failed, of which is tried again what is left."""
-        flushes = [Flush.of(owned) for owned in dirty if not owned.settled.is_set()]
+        waiting, failed = deque(owned for owned in dirty if not owned.settled.is_set()), None
+        while waiting and failed is None:
+            failed = await self._write(_some(waiting))
+        for owned in waiting:
+            self._flusher(owned).soon(owned)
+        return failed
+
+    async def _write(self, flushes: Sequence[Flush]) -> BusError | None:
         outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
         failed: BusError | None = None
         for flush, outcome in zip(flushes, outcomes, strict=True):
@@ -284,3 +293,13 @@ class RedisJournal:
             self._on_stale(error)
         except Exception:  # one session's failure must not stop the others' flushes
             log.exception("owner not told that it is stale", session=owned.id)
+
+
+def _some(waiting: deque[OwnedSession]) -> list[Flush]:
+    """Take from those that wait as many as are written at once."""
+    flushes: list[Flush] = []
+    chars = 0
+    while waiting and chars < AT_ONCE_CHARS:
+        flushes.append(Flush.of(waiting.popleft()))
+        chars += flushes[-1].size
+    return flushes

@@ -21,8 +21,7 @@ KEEP_S: Final = 60.0
 # Per session. Beyond it the oldest unwritten event is dropped: the transcript then shows a gap, the call goes on.
 CAPACITY: Final = 2_000
 
-# Bytes of their texts, likewise: an hour of talk has less than one million. Those of one item stand in its event and in
-# the state that it changes.
+# Bytes of their texts, likewise: an hour of talk has less than one million.
 MAX_BYTES: Final = 16 * 1024 * 1024
 
 MAX_FLUSH: Final = 200
@@ -34,6 +33,11 @@ class Event(NamedTuple):
     fields: list[str]
     changes: Changes
     size: int
+
+    def told(self) -> str:
+        """It as one JSON object. Made when it is written, as most of its size is the same text once more."""
+        entry = dict(zip(self.fields[::2], self.fields[1::2], strict=True))
+        return f'{{"type":"{entry["type"]}","seq":{entry["seq"]},"at":{entry["at"]},{entry["data"][1:]}'
 
 
 class OwnedSession:
@@ -150,6 +154,11 @@ class Flush(NamedTuple):
         is_all = not events or events[-1] is owned.events[-1]
         return cls(owned, events, *((dict(owned.changed), owned.queued) if is_all else ({}, 0)))
 
+    @property
+    def size(self) -> int:
+        """How many characters are sent, at most, but for what a session has that Redis may have forgotten."""
+        return 2 * sum(event.size for event in self.events) + sum(map(len, self.changed.values()))
+
     def arguments(self) -> list[str | int]:
         """Of the script that writes it."""
         owned, events = self.session, self.events
@@ -157,9 +166,12 @@ class Flush(NamedTuple):
         items: dict[str, str] = {}
         calls: dict[str, str] = {}
         for event in events:
-            state.update(event.changes.state)
-            items.update(event.changes.items)
-            calls.update(event.changes.calls)
+            changes = event.changes
+            state.update(changes.state)
+            if changes.item is not None:
+                items[changes.item] = event.told()
+            if changes.call is not None:
+                calls[changes.call] = event.told()
         state.update(self.changed)
         if owned.accept_gap:  # Redis may have forgotten the session altogether
             state = {**owned.state, **state}

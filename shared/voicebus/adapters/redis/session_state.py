@@ -26,15 +26,15 @@ from voicebus.engine.outputs import Record
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Hash fields to set."""
+    """Fields of the state to set, and the one among the items or calls that takes the event itself."""
 
     state: Mapping[str, str] = field(default_factory=dict)
-    items: Mapping[str, str] = field(default_factory=dict)
-    calls: Mapping[str, str] = field(default_factory=dict)
+    item: str | None = None
+    call: str | None = None
 
 
-def changes_of(record: Record, at_ms: int, data: str) -> Changes:
-    """The changes that `record`, made at `at_ms`, brings; `data` is the JSON of its data."""
+def changes_of(record: Record, at_ms: int) -> Changes:
+    """The changes that `record`, made at `at_ms`, brings."""
     at = str(at_ms)
     match record.data:
         case SessionStarted(agent=agent, tenant=tenant, model=model, face=face, audio=audio):
@@ -47,14 +47,10 @@ def changes_of(record: Record, at_ms: int, data: str) -> Changes:
         case SessionEnded(reason=reason):
             return Changes({"status": "ended", "ended_at": at, "end_reason": reason, "at": at})
         case ItemRecorded(item_id=item_id):
-            return Changes({"at": at}, items={item_id: _json(record, at_ms, data)})
+            return Changes({"at": at}, item=item_id)
         case ToolApprovalDecided(call_id=call_id):
-            return Changes({"at": at}, calls={f"{call_id}:decision": _json(record, at_ms, data)})
+            return Changes({"at": at}, call=f"{call_id}:decision")
         case ToolApprovalRequired(call_id=call_id) | ToolStart(call_id=call_id) | ToolEnd(call_id=call_id):
-            return Changes({"at": at}, calls={call_id: _json(record, at_ms, data)})
+            return Changes({"at": at}, call=call_id)
         case _:
             return Changes({"at": at})
-
-
-def _json(record: Record, at_ms: int, data: str) -> str:
-    return f'{{"type":"{record.type}","seq":{record.seq},"at":{at_ms},{data[1:]}'
