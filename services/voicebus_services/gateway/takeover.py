@@ -32,6 +32,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.faces.base import SessionFace
 from voicebus_services.gateway.faces.native import NativeFace
+from voicebus_services.gateway.faces.said_again import UNSAID
 from voicebus_services.gateway.faces.sideband import SidebandFace
 from voicebus_services.gateway.held import Inherited, JoinedCall
 from voicebus_services.gateway.remembering import digest, recalled
@@ -192,12 +193,14 @@ class Takeover:
                 self._admission.count_on(ticket, former, face.principal)
             kept, again = comes_again(left.kept(self._clock.at_ms()), turns)
             if isinstance(face, NativeFace):
-                face.asks_again(again, sum(ms for _, ms in turns), kept)
+                face.asks_again(again, sum(ms for _, ms in turns), kept, left.state.get(UNSAID, ""))
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
             in_hand = await self._bus.in_hand(left.session, kept.work)
             if not await self._goes_on(face, Inherited(left, kept, standby, frozenset(in_hand)), call):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
+            if isinstance(face, NativeFace):
+                face.keep_unsaid()
             for result in results:
                 face.live().feed(ToolResultArrived(result.bounded()))
             outcome = "taken"

@@ -97,6 +97,38 @@ async def test_a_turn_that_was_ended_by_hand_and_is_not_said_again_is_told_as_on
         assert_both_are_answered(other)
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_turn_that_was_asked_for_by_a_gateway_that_is_lost_as_well_is_not_forgotten(
+    gateways: Gateways, by_hand: bool
+) -> None:
+    async with gateways() as last, left(gateways, by_hand=by_hand) as (back, item_id), AsyncExitStack() as stack:
+        way_back = back if by_hand else back + holding(item_id)
+        async with gateways() as second:
+            speaker = await stack.enter_async_context(native(second, way_back))
+            assert (await speaker.until("session_resumed"))["resend_turns"] == ([] if by_hand else [item_id])
+            await speaker.until("model_reconnected")
+        assert await speaker.closed() == 1012
+        async with native(last, back) as other:
+            await other.send("send_message", text="[[say: hello]]")
+            await other.until("item_recorded", text="hello")
+        assert_both_are_answered(other)
+
+
+async def test_a_turn_that_was_said_again_is_not_told_by_the_gateway_after_that(gateways: Gateways) -> None:
+    async with gateways() as last, left(gateways) as (back, item_id), AsyncExitStack() as stack:
+        async with gateways() as second:
+            speaker = await stack.enter_async_context(native(second, back + holding(item_id)))
+            await speaker.until("session_resumed")
+            await says(speaker)
+            await speaker.until("item_recorded", text="heard")
+        assert await speaker.closed() == 1012
+        async with native(last, back) as other:
+            await other.send("send_message", text="[[say: hello]]")
+            await other.until("item_recorded", text="hello")
+        assert WORDLESS not in lines(other)
+        assert len([text for role, text in lines(other) if role == "assistant"]) == 2
+
+
 async def test_a_turn_that_was_ended_by_hand_and_is_said_again_is_told_once(gateways: Gateways) -> None:
     async with gateways() as here, left(gateways, by_hand=True) as (back, _):
         async with native(here, back) as speaker:

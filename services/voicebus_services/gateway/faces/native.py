@@ -29,7 +29,7 @@ from voicebus_services.gateway.faces.native_end import TAKEN_OVER, Ending, LastR
 from voicebus_services.gateway.faces.native_input import NativeInput
 from voicebus_services.gateway.faces.native_recalling import Recalling
 from voicebus_services.gateway.faces.recorded import Recorded
-from voicebus_services.gateway.faces.said_again import SaidAgain
+from voicebus_services.gateway.faces.said_again import UNSAID, SaidAgain
 
 log = get_logger(__name__)
 
@@ -85,7 +85,7 @@ class NativeFace(SessionFace):
         # What was said since the last commit, its former gateway has heard, and this one has not. Each speaker is told
         # until one has said something: who was lost before has not read it.
         self._lacks_audio = False
-        self._said_again = SaidAgain()
+        self._said_again = SaidAgain(self.keep_unsaid)
         # Whoever speaks after one who has said something has read here what it has.
         self._speaker_was_heard = False
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
@@ -112,10 +112,17 @@ class NativeFace(SessionFace):
         self._input.inherit(muted=muted, done=done)
         self._lacks_audio = True
 
-    def asks_again(self, turns: Sequence[str], sound_ms: int, kept: Kept) -> None:
-        """The speaker is to say these turns again; it has so much sound. `kept`: what the session goes on from."""
-        self._said_again.expect(turns, kept)
+    def asks_again(self, turns: Sequence[str], sound_ms: int, kept: Kept, unsaid: str) -> None:
+        """The speaker is to say these turns again; it has so much sound. `kept`: what the session goes on from;
+        `unsaid`: what its former owner had asked for, and nobody said.
+        """
+        self._said_again.expect(turns, kept, unsaid)
         self._input.expect(sound_ms / 1000)
+
+    def keep_unsaid(self) -> None:
+        """For an owner after this one. Before the session is live that is for who makes it so to ask for."""
+        if self.driver is not None and self.driver.live:
+            self.driver.note({UNSAID: self._said_again.left})
 
     def inherit_end(self, history: Sequence[Mapping[str, Any]], reason: str) -> None:
         """The session that is inherited has ended: those who come are told how."""
