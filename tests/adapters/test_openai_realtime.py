@@ -138,6 +138,7 @@ async def test_large_frames_pass_both_ways() -> None:
     [
         ({}, "k", {"authorization": "Bearer k"}),
         ({}, None, {"authorization": None}),
+        ({}, " k\n", {"authorization": "Bearer k"}),
         ({"api-key": "azure"}, "k", {"api-key": "azure", "authorization": None}),
         ({"authorization": "Bearer entra"}, "k", {"authorization": "Bearer entra"}),
         ({"OpenAI-Beta": "realtime=v1", "X-Extra": "1"}, "k", {"openai-beta": None, "x-extra": "1"}),
@@ -153,6 +154,17 @@ async def test_credentials_go_out_once_and_the_beta_header_never(
     assert {name: request.headers.get(name) for name in expected} == expected
     assert request.path == "/v1/realtime?model=m"
     assert request.headers["User-Agent"].startswith("voicebus/")
+
+
+@pytest.mark.parametrize("key", [" \n", "k1\nk2", "k1\r\nX-Other: k2", "k1\x00", "k1\x7f"])
+@pytest.mark.parametrize("by_function", [False, True])
+async def test_a_key_that_no_header_can_carry_is_told_and_nothing_is_dialled(key: str, by_function: bool) -> None:
+    async with serving(Model()) as model:
+        connector = OpenAIRealtimeConnector(model.url, api_key=(lambda: key) if by_function else key)
+        with pytest.raises(ModelLinkError) as refused:
+            await connector.connect(Listener(), model="m")
+    assert str(refused.value) == "the model's key is blank, or holds a line break or the like"
+    assert model.requests == []
 
 
 @pytest.mark.parametrize(

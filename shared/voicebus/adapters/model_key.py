@@ -18,6 +18,10 @@ Key = str | KeyFunction
 # Functions that are not async fetch tokens over the network: in threads, a few at a time, for all sessions.
 _THREADS: Final = 8
 
+# Characters that no header's value has.
+_PRINTABLE: Final = 0x20
+_DELETE: Final = 0x7F
+
 
 @functools.cache
 def _pool() -> DaemonThreadPool:
@@ -78,3 +82,15 @@ async def key_from(function: KeyFunction, *, within_s: float) -> str:
         return key
     given = "an empty string" if key == "" else type(key).__name__
     raise ModelLinkError(f"the function that gives the model's key returned {given}, no key", code=KEY_UNAVAILABLE)
+
+
+def bearer(key: str) -> str:
+    """The `Authorization` that carries `key`. Blanks around it, as the line's end of a mounted secret, are none of it.
+
+    Raises:
+        ModelLinkError: no header can carry it. It is not in the text.
+    """
+    kept = key.strip()
+    if not kept or any(ord(character) < _PRINTABLE or ord(character) == _DELETE for character in kept):
+        raise ModelLinkError("the model's key is blank, or holds a line break or the like", code=KEY_UNAVAILABLE)
+    return f"Bearer {kept}"

@@ -15,7 +15,7 @@ import picows
 from python_socks import ProxyError
 
 from voicebus.adapters.model_address import joining_url, model_url
-from voicebus.adapters.model_key import Key, KeyFunction, key_from
+from voicebus.adapters.model_key import Key, bearer, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.proxies import proxy_of
@@ -68,12 +68,7 @@ class OpenAIRealtimeConnector:
         self._timeout_s = connect_timeout_s
         self._tls = _tls_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
-        self._key: KeyFunction | None = None
-        if api_key and not authenticates(self._headers):
-            if callable(api_key):
-                self._key = api_key
-            else:
-                self._headers["Authorization"] = f"Bearer {api_key}"
+        self._key: Key | None = (api_key or None) if not authenticates(self._headers) else None
         if "user-agent" not in {name.lower() for name in self._headers}:
             self._headers["User-Agent"] = f"voicebus/{version('voicebus')}"
 
@@ -159,12 +154,13 @@ class OpenAIRealtimeConnector:
         """What a request to this server carries, with the key of this moment: never for a log.
 
         Raises:
-            ModelLinkError: the function that gives the key raised, did not return in time, or gave none.
+            ModelLinkError: the function that gives the key raised, did not return in time, or gave none; or no header
+                can carry the key.
         """
         if self._key is None:
             return self._headers
-        key = await key_from(self._key, within_s=self._timeout_s)
-        return {**self._headers, "Authorization": f"Bearer {key}"}
+        key = self._key if isinstance(self._key, str) else await key_from(self._key, within_s=self._timeout_s)
+        return {**self._headers, "Authorization": bearer(key)}
 
 
 class OpenAIRealtimeLink:
