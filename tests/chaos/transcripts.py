@@ -142,7 +142,7 @@ class Outcomes:
             if item["outcome"] is None:
                 wrong.append(f"the tool call {item['call_id']} has no outcome")
             elif item["outcome"] != "ok" and not call.vanishes:
-                wrong.append(f"the tool call {item['call_id']} came to {item['outcome']}")
+                wrong.append(f"the tool call {item['call_id']} came to {item['outcome']}: {item}")
         return wrong
 
     def __str__(self) -> str:
