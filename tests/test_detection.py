@@ -10,6 +10,9 @@ from voicebus.detection import KINDS, Usual, detector, every_secret, unfinished
 
 CARD = "4111 1111 1111 1111"
 WIDE = "\uff14\uff11\uff11\uff11 1111\u20111111\u00a01111"
+# What is in them is made up.
+GITHUB, GITLAB, GITLAB_BUILD = "ghp_" + "a1B2" * 9, "glpat-" + "a1B2_" * 4, "glcbt-" + "a1B2" * 5
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 IBAN = "DE89 3704 0044 0532 0130 00"
 
 
@@ -31,9 +34,17 @@ def found(kind: str, text: str, **options: str) -> list[str]:
         ("iban", f"pay {IBAN} BITTE SOFORT", [IBAN]),
         ("iban", "it is de89370400440532013000.", ["de89370400440532013000"]),
         ("iban", f"{IBAN} GB82 WEST 1234 5698 7654 32", [IBAN, "GB82 WEST 1234 5698 7654 32"]),
+        ("email", "to cafe\u0301@example.org or संपर्क@उदाहरण.भारत", ["cafe\u0301@example.org", "संपर्क@उदाहरण.भारत"]),
         ("ip", "from 10.0.0.1 and 999.0.0.1", ["10.0.0.1"]),
+        ("ip", "at 2001:db8::8a2e:370: or [::1]:80", ["2001:db8::8a2e:370", "::1"]),
+        ("ip", "::ffff:10.0.0.1, fe80:0:0:0:204:61ff:fe9d:f156", ["::ffff:10.0.0.1", "fe80:0:0:0:204:61ff:fe9d:f156"]),
+        ("ip", "at 10:30:45, std::bad, 00:1A:2B:3C:4D:5E", []),
         ("secrets", "AKIAIOSFODNN7EXAMPLE, then", ["AKIAIOSFODNN7EXAMPLE"]),
         ("secrets", "x" * 8190 + " AKIAIOSFODNN7EXAMPLE", ["AKIAIOSFODNN7EXAMPLE"]),
+        ("secrets", f"a ghost has token={GITHUB}, gho", [GITHUB]),
+        ("secrets", f"{GITLAB} and {GITLAB_BUILD}.", [GITLAB, GITLAB_BUILD]),
+        ("secrets", f"Bearer {JWT}", [JWT]),
+        ("secrets", "https://ann:s3cretword@example.org", ["s3cretword"]),
     ],
 )  # fmt: skip
 def test_what_is_found_is_what_was_written(kind: str, text: str, what: list[str]) -> None:

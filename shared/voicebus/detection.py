@@ -30,9 +30,10 @@ INVISIBLE: Final = {
 }
 _DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 
-_EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)*\.\pL{2,}"
+_EMAIL: Final = r"[\pL\pM\pN._%+'-]+@[\pL\pM\pN-]+(?:\.[\pL\pM\pN-]+)*\.\pL[\pL\pM]+"
 _SSN: Final = r"\b(?:\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4})\b"
-_IP: Final = r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
+_IPV4: Final = r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
+_IPV6: Final = r"(?i)(?:\b[0-9a-f]{1,4})?(?::[0-9a-f]{0,4}){1,6}:[0-9a-f]{1,4}(?:\.\d{1,3}){0,3}\b"
 # Commas and full stops are where the groups of a number were said, as "4111, 1111, 1111, 1111".
 _DIGITS: Final = (
     r"\d(?:[ -]?\d){12,}"
@@ -45,7 +46,7 @@ _PRIVATE_KEY: Final = r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A
 
 # What a text that was cut off may have been about to say: six digits of a number, or a name before an @.
 _UNFINISHED_NUMBER: Final = r"\+?(?:[A-Za-z]{2})?\d(?:[ ().-]{0,2}\d){5,}[ ().-]*$"
-_UNFINISHED_EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN.-]*$"
+_UNFINISHED_EMAIL: Final = r"[\pL\pM\pN._%+'-]+@[\pL\pM\pN.-]*$"
 
 _CARD_DIGITS: Final = (13, 19)
 # What a number of a payment card begins with.
@@ -65,6 +66,13 @@ _AGAIN: Final = 4_096
 _FOR_CODE: Final = frozenset(
     {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword", "Public IP (ipv4)"}
 )
+
+# Of these detect-secrets tells how they begin: what goes is the whole row of such signs.
+_TOLD_IN_PART: Final = {
+    "GitHub Token": re.compile(r"[\w-]+"),
+    "GitLab Token": re.compile(r"[\w-]+"),
+    "JSON Web Token": re.compile(r"[\w.+/=-]+"),
+}
 
 
 _DIGIT_WORDS: Final = {
@@ -120,7 +128,8 @@ def secret_detectors() -> Mapping[str, Callable[[str], Iterator[Place]]]:
         ImportError: the library is not installed.
     """
     known = importlib.import_module("detect_secrets.core.plugins.util").get_mapping_from_secret_type_to_class()
-    return {kind: _secrets(one()) for kind, one in sorted(known.items()) if kind not in _FOR_CODE}
+    wanted = {kind: one() for kind, one in sorted(known.items()) if kind not in _FOR_CODE}
+    return {kind: _secrets(plugin, _TOLD_IN_PART.get(kind)) for kind, plugin in wanted.items()}
 
 
 def every_secret() -> Detector:
@@ -218,6 +227,8 @@ def _plainly(pattern: Any, text: str) -> Iterator[Place]:
 
 def _ips(pattern: Any, text: str) -> Iterator[Place]:
     for match in pattern.finditer(text):
+        if text[max(0, match.start() - 1) : match.start()].isalnum():  # a name in a program, as "std::bad"
+            continue
         try:
             ipaddress.ip_address(match.group())
         except ValueError:
@@ -271,11 +282,17 @@ def _iban(found: str) -> bool:
     return int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
 
 
-def _secrets(plugin: Any) -> Callable[[str], Iterator[Place]]:
+def _secrets(plugin: Any, row: re.Pattern[str] | None) -> Callable[[str], Iterator[Place]]:
     def find(text: str) -> Iterator[Place]:
         for begins in range(0, max(1, len(text) - _AGAIN), _STRETCH - _AGAIN):
             stretch = text[begins : begins + _STRETCH]
-            for value in {value for value in plugin.analyze_string(stretch) if value}:
+            values = set(plugin.analyze_string(stretch))
+            if row is not None and values:
+                for match in row.finditer(stretch):
+                    if any(True for _ in plugin.analyze_string(match.group())):
+                        yield Place(begins + match.start(), begins + match.end())
+                continue
+            for value in filter(None, values):
                 start = stretch.find(value)
                 while start >= 0:
                     yield Place(begins + start, begins + start + len(value))
@@ -289,5 +306,5 @@ _FINDERS: Final[Mapping[str, tuple[Callable[[Any, str], Iterator[Place]], str]]]
     "card": (_cards, _DIGITS),
     "iban": (_ibans, _IBAN),
     "ssn": (_plainly, _SSN),
-    "ip": (_ips, _IP),
+    "ip": (_ips, f"{_IPV4}|{_IPV6}"),
 }
