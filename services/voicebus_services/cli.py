@@ -41,6 +41,7 @@ from voicebus_services import settings as settings_module
 from voicebus_services.printable import printable
 from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, Service, ServiceSettings, load
+from voicebus_services.standard_streams import open_standard_streams
 from voicebus_services.top.command import top
 from voicebus_services.transcripts import command as transcripts_command
 
@@ -372,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _outcome(command: Callable[[], Any]) -> int:
+    open_standard_streams()
     # A background shell starts its children with these ignored; Python would then never stop on Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

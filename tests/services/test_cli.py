@@ -1,13 +1,15 @@
 """The command line: help, exit statuses, and one clear sentence for each wrong input."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.commands import voicebus
+from support.commands import environment, voicebus
 from support.servers import RedisServer
 
 COMMANDS = (
@@ -205,6 +207,15 @@ async def test_a_gateway_that_is_not_there_is_one_sentence(tmp_path: Path) -> No
     ran = await voicebus("call", "--text", "hello", "--url", "http://127.0.0.1:1")
     assert ran.status == 1
     assert "no gateway answers at ws://127.0.0.1:1/v1/sessions/connect" in ran.complaint
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_end_no_command(closed: str) -> None:
+    """A socket got their numbers, and libuv ended the process (SIGABRT), a service when it stopped or at once."""
+    call = f"{sys.executable} -m voicebus_services.cli call --text hello --url http://127.0.0.1:1 {closed}"
+    ran = subprocess.run(["sh", "-c", call], env=environment(), check=False, capture_output=True, text=True, timeout=45)
+    assert ran.returncode == 1, ran.stderr
+    assert ("no gateway answers" in ran.stderr) == ("2>&-" not in closed)
 
 
 async def test_call_takes_one_way_of_speaking(tmp_path: Path) -> None:

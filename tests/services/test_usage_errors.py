@@ -26,6 +26,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["call", "--out", "nowhere/a.wav"], "--out: there is no directory 'nowhere'; make it, or name another file"),
         (["sessions", "--limit", "abc"], "--limit: 'abc' was read, but a whole number is allowed"),
         (["top", "--every", "0"], "--every: '0' was read, but a number of at least 0.2 is allowed"),
+        (["top", "--every", "inf"], "--every: 'inf' was read, but a number of at most 3600 is allowed"),
         (["transcripts", "search", "--role", "x"], "--role: 'x' was read, but 'user', 'assistant', 'system'"),
         (["dev", "--http-port", "-1"], "--http-port: '-1' was read, but a number of at least 0 is allowed"),
         (

@@ -25,7 +25,7 @@ from voicebus_services.top.screen import as_json, render, troubled
 _WIDE: Final = 200
 
 Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions are listed; all are counted.")]
-Every = Annotated[float, typer.Option(envvar="VOICEBUS_EVERY", min=0.2, help="Seconds between two looks.")]
+Every = Annotated[float, typer.Option(envvar="VOICEBUS_EVERY", min=0.2, max=3600, help="Seconds between two looks.")]
 Limit = Annotated[int, typer.Option(envvar="VOICEBUS_LIMIT", min=0, max=1000, help="List the newest so many sessions.")]
 Once = Annotated[bool, typer.Option("--once", envvar="VOICEBUS_ONCE", help="Print what there is now, and exit.")]
 AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print one JSON object for each look.")]
