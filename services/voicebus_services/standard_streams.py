@@ -9,8 +9,8 @@ _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def open_standard_streams() -> None:
-    """Open those that are closed on /dev/null. A socket would get such a number otherwise, and libuv ends a process that
-    closes one of these.
+    """Open those that are closed on /dev/null. A socket would get such a number otherwise, and libuv ends a process
+    that closes one of these.
     """
     for descriptor, (name, mode) in enumerate(_STREAMS):
         try:
@@ -18,4 +18,4 @@ def open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
             os.set_inheritable(descriptor, True)
-            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
