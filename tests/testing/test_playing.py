@@ -1,5 +1,6 @@
 """Scenarios held with agents in this process: each kind of step, what fails, and what cannot be."""
 
+import re
 import wave
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -245,7 +246,18 @@ async def test_a_model_that_cannot_be_reached_is_a_result_not_an_error(agent: Re
     assert result.problem.startswith("the conversation could not be held: ModelLinkError: ")
     scripted = ScriptedRealtimeModel(connect_error=RuntimeError("a bug"))
     result = await run_scenario(written({"say": "hi"}), agent, model=scripted)
-    assert result.problem == "the conversation could not be held: RuntimeError: a bug"
+    assert re.fullmatch(
+        r"the conversation could not be held: RuntimeError: a bug \(at scripted_model\.py:\d+\)", result.problem
+    )
+
+
+@pytest.mark.parametrize("given", [{}, {"name": "Ann"}, None])
+async def test_an_empty_context_is_one_and_without_one_there_is_none(given: dict[str, str] | None) -> None:
+    desk = RealtimeAgent[Any]("desk", instructions=lambda context, _: repr(context.context))
+    scripted = ScriptedRealtimeModel(strict=False)
+    scenario = written({"wait": 0}, context=given)
+    (await run_scenario(scenario, desk, model=scripted)).raise_if_failed()
+    assert scripted.connect_calls[0]["initial_model_settings"]["instructions"] == repr(given)
 
 
 async def test_the_context_is_that_of_the_session(model: RealtimeModelConfig) -> None:

@@ -14,6 +14,7 @@ from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.targets import load_targets
 from voicebus.agents.wire_settings import wire_session
 from voicebus.errors import ScenarioError, UsageError, VoicebusError
+from voicebus.telemetry.logging import raised
 from voicebus.testing.expectations import Expectation, ExpectationFailed
 from voicebus.testing.gateway_call import GatewayCall
 from voicebus.testing.mocks import mock_tools
@@ -140,7 +141,7 @@ def _naming(scenario: Scenario, field: str) -> Iterator[None]:
 async def _in_process(
     runner: RealtimeRunner, scenario: Scenario, config: RealtimeModelConfig
 ) -> AsyncIterator[tuple[Conversation, AsyncIterable[Any]]]:
-    session = await runner.run(context=scenario.context or None, model_config=config or None)
+    session = await runner.run(context=scenario.context, model_config=config or None)
     async with session:
         yield session, session
 
@@ -165,6 +166,8 @@ async def _held(scenario: Scenario, opening: Any, sounds: Mapping[str, bytes]) -
         raise
     except Exception as error:  # noqa: BLE001 - an author's model and callbacks may raise anything; the result tells
         problem = f"the conversation could not be held: {type(error).__name__}: {error}"
+        if not isinstance(error, VoicebusError):  # a function of the author's, which is not to be searched for
+            problem += f" (at {raised(error)['at']})"
     return ScenarioResult(scenario, tuple(steps), _since(began), problem)
 
 

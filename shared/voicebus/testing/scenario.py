@@ -192,7 +192,7 @@ class Scenario(_Placed):
     name: str = ""
     agent: str | None = None
     settings: dict[str, Any] = {}
-    context: dict[str, Any] = {}
+    context: dict[str, Any] | None = None
     within: Seconds = DEFAULT_WITHIN_S
     tools: dict[str, StandIn] = {}
     steps: list[Step] = Field(min_length=1)
