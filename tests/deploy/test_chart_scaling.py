@@ -322,6 +322,14 @@ def test_calls_have_the_priority_class_that_the_values_make_or_name(helm: Helm) 
     assert used((PRODUCTION,)) == {made["metadata"]["name"]}
 
 
+def test_releases_of_one_name_in_two_namespaces_have_a_priority_class_each(helm: Helm) -> None:
+    """It is an object of the cluster: Helm refused to install the second."""
+    (made,) = of_kind(rendered(helm, (PRODUCTION,)), "PriorityClass")
+    assert made["metadata"]["name"] == "voice-calls-voicebus"
+    (made,) = of_kind(rendered(helm, (PRODUCTION,), "--set=priorityClass.name=mine"), "PriorityClass")
+    assert made["metadata"]["name"] == "mine"
+
+
 @pytest.mark.parametrize(
     ("enabled", "arguments", "made"),
     [("auto", (), False), ("auto", (OPERATORS,), True), ("true", (), True), ("false", (OPERATORS,), False)],

@@ -75,7 +75,7 @@ capabilities: {drop: [ALL]}
 {{- define "voicebus.placement" -}}
 {{- with .root.Values.priorityClass }}
 {{- if or .name .create }}
-priorityClassName: {{ .name | default (include "voicebus.fullname" $.root) | quote }}
+priorityClassName: {{ include "voicebus.priorityClassName" $.root | quote }}
 {{- end }}
 {{- end }}
 {{- $spread := .root.Values.topologySpread }}
