@@ -152,7 +152,11 @@ class Sessions:
         except UserError as error:
             raise ProblemError(422, "invalid_context", str(error)) from error
         held = self._hold(face, context, tuple(history), ulid_now())
-        began = await held.until(face.began)
+        try:
+            began = await held.until(face.began)
+        except asyncio.CancelledError:  # nobody will hear of it
+            held.stop(HANGUP)
+            raise
         if held.refused is not None:
             raise ProblemError(500, held.refused.code, str(held.refused))
         return began

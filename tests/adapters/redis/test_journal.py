@@ -309,6 +309,26 @@ async def test_what_many_sessions_have_to_write_is_sent_a_part_at_a_time(
             await journal.close(session)
 
 
+async def test_a_session_that_redis_refuses_however_much_it_has_to_write_holds_up_no_other(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "AT_ONCE_CHARS", 10_000)
+    journal = new_journal(bus, clock, keys)
+    refused, other = [SessionRef(name, await journal.open(name, state={})) for name in ("refused", "other")]
+    await bus.call("SET", keys.session_items("refused"), "no hash", "EX", 60)
+    async with running(journal.run()):
+        for seq in range(1, 4):
+            journal.append(refused, item(seq, text="x" * 10_000), seq)
+            journal.append(other, item(seq), seq)
+        async with asyncio.timeout(20):
+            while await bus.call("HGET", keys.session_state("other"), "seq") != "3":
+                journal.append(refused, item(seq := seq + 1, text="x" * 10_000), seq)
+                await asyncio.sleep(0.01)
+        await bus.call("DEL", keys.session_items("refused"))
+        await journal.drain(20)
+    assert await bus.call("HGET", keys.session_state("refused"), "seq") == str(seq)
+
+
 async def test_what_comes_after_a_write_is_done_in_order_once_redis_has_all_before_it(
     bus: RedisConnection, clock: RedisClock, keys: Keys
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -15,6 +16,9 @@ from services.gateway.conftest import Gateways
 from services.gateway.models import ScriptedModel
 from support.servers import RedisServer
 from support.waiting import wait_until
+from voicebus.agents.local.ports import LocalClock
+from voicebus_services.access.principal import LOCAL
+from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.faces.sideband import SidebandFace
 from voicebus_services.gateway.wiring import Gateway
 
@@ -104,6 +108,34 @@ async def test_who_makes_a_session_is_told_of_it_once_that_is_written(gateways: 
             query = httpx2.URL(made.json()["url"]).query.decode()
             async with connected(gateway, f"/v1/sessions/connect?{query}") as client:
                 await client.until("session_started")
+
+
+async def test_who_makes_a_session_has_all_of_the_grace_to_enter_it_however_long_its_model_takes(
+    gateways: Gateways, door: Door
+) -> None:
+    async with (
+        gateways(model_url=door.url, resume_grace=1) as gateway,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60) as http,
+    ):
+        making = asyncio.create_task(http.post("/v1/sessions", json={}))
+        await door.asked.wait()
+        await asyncio.sleep(1.5)
+        assert not making.done()
+        opened_at = datetime.now(UTC)
+        door.open.set()
+        made = (await making).json()
+        assert datetime.fromisoformat(made["expires_at"]) > opened_at + timedelta(seconds=0.8)  # by Redis' clock
+        await wait_until(lambda: not list(gateway.sessions), description="the end of a session that nobody enters")
+
+
+async def test_a_session_whose_maker_has_left_before_it_began_ends(gateways: Gateways, door: Door) -> None:
+    async with gateways(model_url=door.url) as gateway:
+        face = NativeFace(gateway.sessions, LOCAL, LocalClock(), agent="reception", grace_s=3600)
+        face.ticket = await gateway.sessions.admit(LOCAL)
+        making = asyncio.create_task(gateway.sessions.create(face))
+        await door.asked.wait()
+        making.cancel()
+        await wait_until(lambda: not list(gateway.sessions), description="the end of a session that nobody knows")
 
 
 async def test_who_calls_is_answered_once_the_session_of_the_call_is_written() -> None:

@@ -142,15 +142,16 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
                 traceparent=request.headers.get("traceparent"),
             )
             face.ticket, face.consent = ticket, asked.record
-            # Without a grace a lost client ends its session at once; one that has yet to come needs a while.
-            patience = grace or _PATIENCE
-            expires_at = datetime.fromtimestamp(clock.at_ms() / 1000, UTC) + patience
-            face.await_client(patience.total_seconds())
             began = await sessions.create(face, context=asked.context, history=asked.history)
         if not began:
             raise ProblemError(
                 503, "session_unavailable", "no session can begin now; try again shortly", headers=_RETRY_AFTER
             )
+        # Without a grace a lost client ends its session at once; one that has yet to come needs a while. From now, as
+        # its model may have taken long.
+        patience = grace or _PATIENCE
+        expires_at = datetime.fromtimestamp(clock.at_ms() / 1000, UTC) + patience
+        face.await_client(patience.total_seconds())
         query = urlencode({"session": face.session, "token": face.token})
         url = f"{_scheme(request)}://{request.base_url.netloc}/v1/sessions/connect?{query}"
         return SessionCreated(id=face.session, token=face.token, agent=agent, url=url, expires_at=expires_at)

@@ -207,12 +207,13 @@ class RedisJournal:
         await self._flushers.run()
 
     async def _flush(self, dirty: Collection[OwnedSession]) -> BusError | None:
-        """Write what is queued for these; what failed, of which is tried again what is left."""
+        """Write what is queued for these; what failed, of which is tried again what is left.
+
+        Where some cannot be written the others are all the same: Redis may refuse one session's alone.
+        """
         waiting, failed = deque(owned for owned in dirty if not owned.settled.is_set()), None
-        while waiting and failed is None:
-            failed = await self._write(_some(waiting))
-        for owned in waiting:
-            self._flusher(owned).soon(owned)
+        while waiting:
+            failed = await self._write(_some(waiting)) or failed
         return failed
 
     async def _write(self, flushes: Sequence[Flush]) -> BusError | None:
