@@ -32,6 +32,7 @@ from voicebus.telemetry import metrics
 from voicebus.telemetry.delivered import Received, WorkSpan
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.tracing import exemplar, trace_id
+from voicebus_services.guardrail_worker.handing import Handing
 from voicebus_services.guardrail_worker.lanes import Lanes, Text
 from voicebus_services.guardrail_worker.waiting import Waitlist
 
@@ -64,6 +65,7 @@ class CheckRunner:
         self._lanes = lanes
         self._aside = aside
         self._member = member
+        self._handing = Handing(member)
         self._targets = targets
         self._budget_s = budget_s
 
@@ -95,11 +97,14 @@ class CheckRunner:
             if budget_s <= 0:  # the gateway has decided without us, by the guardrail's declared policy
                 log.warning("check came too late", check=check.check_id, stream=delivery.stream)
                 return
+            stood_for = () if waiting is None else waiting.stands_for
+            lacks = any(self._lanes.get(name) is None for name in check.guardrails)
+            if lacks and await self._handing.back(entry, delivery, check, stood_for):
+                return
             started = time.monotonic()
             aside = asyncio.get_running_loop().call_later(SLOW_S, self._set_aside, delivery)
             try:
                 with _received(entry, delivery, check).running() as told:
-                    stood_for = () if waiting is None else waiting.stands_for
                     text = _text(entry, check, [check.check_id, *check.stands_for, *stood_for])
                     unsent, left = await self._judge_all(entry, check, text, budget_s, started, told)
             finally:

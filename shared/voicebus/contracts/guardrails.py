@@ -16,7 +16,7 @@ class GuardrailCheck(Message):
     `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then). `context` is
     the session's, without secrets. `stands_for` are older checks of the same answer that were never sent, as this one
     makes them needless: the verdict's `supersedes` names them. `tenant` is whose session it is. `early`: a verdict on
-    some of the guardrails may come before that on the rest.
+    some of the guardrails may come before that on the rest. `hops` counts the workers that lacked one of them.
     """
 
     check_id: str
@@ -32,6 +32,7 @@ class GuardrailCheck(Message):
     stands_for: list[str] = Field(default_factory=list)
     tenant: str | None = None
     early: bool = False
+    hops: int = Field(default=0, ge=0)
 
 
 class GuardrailResult(Message):

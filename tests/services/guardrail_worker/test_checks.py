@@ -1,10 +1,11 @@
 """Guardrail checks on a worker: they are answered, whatever the guardrails do."""
 
 import asyncio
+import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -25,8 +26,9 @@ from voicebus import (
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.membership import joined
 from voicebus.agents.targets import Targets
+from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck, GuardrailVerdict
-from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
+from voicebus.contracts.streams import GUARDRAILS_QUEUE, WORKERS_GROUP, Keys
 from voicebus.ports import Delivery
 from voicebus.runtime.consumer import ConsumerLoop
 from voicebus_services.guardrail_worker.checks import CheckRunner
@@ -128,14 +130,19 @@ RULES: list[OutputGuardrail[Any] | InputGuardrail[Any]] = [
 
 @pytest.fixture
 def judging(redis_url: str, keys: Keys) -> Judging:
-    """A worker that judges for the length of a block: `budget_s` for each check, at its end `drain_s` more."""
+    """A worker that judges for the length of a block: `budget_s` for each check, at its end `drain_s` more; it has all
+    guardrails `but` these.
+    """
 
     @asynccontextmanager
-    async def worker(budget_s: float = 0.5, drain_s: float = 5) -> AsyncIterator[None]:
-        targets = Targets(
-            guardrails={rule.get_name(): rule for rule in (*RULES, slow, hurried, stuck_in_a_thread, *APART)}
-        )
-        async with joined(redis_url, keys, service="guardrail-worker", describe=dict) as member:
+    async def worker(budget_s: float = 0.5, drain_s: float = 5, but: Sequence[str] = ()) -> AsyncIterator[None]:
+        rules = {rule.get_name(): rule for rule in (*RULES, slow, hurried, stuck_in_a_thread, *APART)}
+        targets = Targets(guardrails={name: rule for name, rule in rules.items() if name not in but})
+
+        def describe() -> dict[str, str]:
+            return {"guardrails": json.dumps(list(targets.guardrails))}
+
+        async with joined(redis_url, keys, service="guardrail-worker", describe=describe) as member:
             waitlist, lanes = Waitlist(4), Lanes(targets.guardrails, 2, service="guardrail-worker")
             await lanes.prepare()
 
@@ -177,6 +184,60 @@ async def test_all_named_guardrails_judge_and_their_failures_are_results(caller:
     assert (results["odd_info"].tripped, results["odd_info"].info) == (True, [2])
     assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
     assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
+
+
+async def test_a_check_comes_to_a_worker_that_has_its_guardrails_whoever_reads_it_first(
+    caller: Caller, judging: Judging
+) -> None:
+    async with judging(but=["no_prices"]), judging(but=["no_prices"]), judging(), judging(but=["in_a_thread"]):
+        for number in range(30):
+            caller.check("no_prices", "in_a_thread", text="5 euro", check_id=f"k{number}", response_id=f"r{number}")
+        await wait_until(
+            lambda: {one.check_id for one in caller.verdicts if not one.pending} == {f"k{n}" for n in range(30)},
+            description="the verdicts",
+        )
+    results = [result for verdict in caller.verdicts for result in verdict.results]
+    assert [result.error for result in results if result.error] == []
+    assert len([result for result in results if result.tripped]) == 30
+
+
+async def test_what_a_check_stands_for_goes_along_with_it(
+    caller: Caller, judging: Judging, redis_url: str, keys: Keys
+) -> None:
+    stream = keys.guardrails(keys.guardrail_shard(caller.session.id))
+
+    async def written() -> list[GuardrailCheck]:
+        return [GuardrailCheck.of(Entry.parse(fields)) for fields in await caller.stream(stream)]
+
+    for number in range(3):
+        caller.check("no_prices", text="5 euro", check_id=f"k{number}", timeout_ms=60_000)
+
+        async def sent(count: int = number + 1) -> bool:
+            return len(await written()) == count
+
+        await wait_until(sent, description="the check to be sent")
+
+    def able() -> dict[str, str]:
+        return {"guardrails": '["no_prices"]'}
+
+    async def handed_back() -> list[GuardrailCheck]:
+        return [check for check in await written() if check.hops]
+
+    async with joined(redis_url, keys, service="guardrail-worker", describe=able) as other:
+        await caller.bus.call("XGROUP", "CREATE", stream, WORKERS_GROUP, "0")
+        await caller.bus.call("XGROUP", "CREATECONSUMER", stream, WORKERS_GROUP, other.id)
+        async with judging(but=["no_prices"], drain_s=0):
+            check, *_ = await wait_until(handed_back, description="the check to be handed back")
+    assert (check.check_id, check.stands_for) == ("k2", ["k0", "k1"])
+
+
+async def test_a_check_whose_guardrails_no_living_worker_has_is_answered_at_once(
+    caller: Caller, judging: Judging
+) -> None:
+    async with judging(but=["no_prices"]), judging(but=["in_a_thread"]):
+        caller.check("no_prices", "in_a_thread", text="5 euro")
+        verdicts = await wait_until(lambda: whole(caller), description="the verdict")
+    assert [result.error is None for verdict in verdicts for result in verdict.results].count(False) == 1
 
 
 def whole(caller: Caller) -> list[GuardrailVerdict]:
