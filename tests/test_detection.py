@@ -39,6 +39,7 @@ def found(kind: str, text: str, **options: str) -> list[str]:
         ("ip", "at 2001:db8::8a2e:370: or [::1]:80", ["2001:db8::8a2e:370", "::1"]),
         ("ip", "::ffff:10.0.0.1, fe80:0:0:0:204:61ff:fe9d:f156", ["::ffff:10.0.0.1", "fe80:0:0:0:204:61ff:fe9d:f156"]),
         ("ip", "at 10:30:45, std::bad, 00:1A:2B:3C:4D:5E", []),
+        ("ip", "IP:2001:db8::1, at 10:30:45:10.0.0.1, host::10.0.0.2", ["2001:db8::1", "10.0.0.1", "10.0.0.2"]),
         ("secrets", "AKIAIOSFODNN7EXAMPLE, then", ["AKIAIOSFODNN7EXAMPLE"]),
         ("secrets", "x" * 8190 + " AKIAIOSFODNN7EXAMPLE", ["AKIAIOSFODNN7EXAMPLE"]),
         ("secrets", f"a ghost has token={GITHUB}, gho", [GITHUB]),

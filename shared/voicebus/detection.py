@@ -33,7 +33,9 @@ _DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _EMAIL: Final = r"[\pL\pM\pN._%+'-]+@[\pL\pM\pN-]+(?:\.[\pL\pM\pN-]+)*\.\pL[\pL\pM]+"
 _SSN: Final = r"\b(?:\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4})\b"
 _IPV4: Final = r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
-_IPV6: Final = r"(?i)(?:\b[0-9a-f]{1,4})?(?::[0-9a-f]{0,4}){1,6}:[0-9a-f]{1,4}(?:\.\d{1,3}){0,3}\b"
+_IPV6: Final = (
+    r"(?i)(?:\b[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){1,6}|:(?::[0-9a-f]{0,4}){0,6}):[0-9a-f]{1,4}(?:\.\d{1,3}){0,3}\b"
+)
 # Commas and full stops are where the groups of a number were said, as "4111, 1111, 1111, 1111".
 _DIGITS: Final = (
     r"\d(?:[ -]?\d){12,}"
@@ -227,13 +229,19 @@ def _plainly(pattern: Any, text: str) -> Iterator[Place]:
 
 def _ips(pattern: Any, text: str) -> Iterator[Place]:
     for match in pattern.finditer(text):
-        if text[max(0, match.start() - 1) : match.start()].isalnum():  # a name in a program, as "std::bad"
-            continue
-        try:
-            ipaddress.ip_address(match.group())
-        except ValueError:
-            continue
-        yield Place(*match.span())
+        # What is none as a whole may be a time of day, or a word, and an address of IPv4 behind a colon.
+        for start in (match.start(), match.start() + match.group().rfind(":") + 1):
+            if _is_ip(text[start : match.end()]) and not text[max(0, start - 1) : start].isalnum():
+                yield Place(start, match.end())
+                break
+
+
+def _is_ip(found: str) -> bool:
+    try:
+        ipaddress.ip_address(found)
+    except ValueError:
+        return False
+    return True
 
 
 def _cards(pattern: Any, text: str) -> Iterator[Place]:

@@ -156,14 +156,15 @@ async def test_credentials_go_out_once_and_the_beta_header_never(
     assert request.headers["User-Agent"].startswith("voicebus/")
 
 
-@pytest.mark.parametrize("key", [" \n", "k1\nk2", "k1\r\nX-Other: k2", "k1\x00", "k1\x7f"])
+@pytest.mark.parametrize("key", [" \n", "k1\nk2", "k1\r\nX-Other: k2", "k1\x00", "k1\x7f", "\ufeffk1", "k1\u2026"])
 @pytest.mark.parametrize("by_function", [False, True])
 async def test_a_key_that_no_header_can_carry_is_told_and_nothing_is_dialled(key: str, by_function: bool) -> None:
     async with serving(Model()) as model:
         connector = OpenAIRealtimeConnector(model.url, api_key=(lambda: key) if by_function else key)
         with pytest.raises(ModelLinkError) as refused:
             await connector.connect(Listener(), model="m")
-    assert str(refused.value) == "the model's key is blank, or holds a line break or the like"
+    told = "the model's key is blank, or holds what no header can carry: a line break, or a sign beyond ASCII"
+    assert str(refused.value) == told
     assert model.requests == []
 
 

@@ -18,10 +18,6 @@ Key = str | KeyFunction
 # Functions that are not async fetch tokens over the network: in threads, a few at a time, for all sessions.
 _THREADS: Final = 8
 
-# Characters that no header's value has.
-_PRINTABLE: Final = 0x20
-_DELETE: Final = 0x7F
-
 
 @functools.cache
 def _pool() -> DaemonThreadPool:
@@ -91,6 +87,7 @@ def bearer(key: str) -> str:
         ModelLinkError: no header can carry it. It is not in the text.
     """
     kept = key.strip()
-    if not kept or any(ord(character) < _PRINTABLE or ord(character) == _DELETE for character in kept):
-        raise ModelLinkError("the model's key is blank, or holds a line break or the like", code=KEY_UNAVAILABLE)
+    if not kept or not (kept.isascii() and kept.isprintable()):
+        problem = "the model's key is blank, or holds what no header can carry: a line break, or a sign beyond ASCII"
+        raise ModelLinkError(problem, code=KEY_UNAVAILABLE)
     return f"Bearer {kept}"
