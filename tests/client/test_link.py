@@ -10,9 +10,10 @@ from websockets.exceptions import ConnectionClosedError
 
 from support.waiting import wait_until
 from voicebus.client import dialling, link
+from voicebus.client.connecting import connect
 from voicebus.client.creating import create_session
 from voicebus.client.link import NativeLink
-from voicebus.errors import RemoteError
+from voicebus.errors import RemoteError, UserError
 
 STARTED = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
 RESUMED = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
@@ -116,6 +117,15 @@ async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() ->
         with pytest.raises(RemoteError, match="HTTP 302"):
             await create_session(url, {}, headers={"Authorization": "Bearer secret"})
     assert [head.split()[1] for head in heads] == [b"/v1/sessions/connect", b"/v1/sessions"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"api_key": "se\ncret"}, {"api_key": " \n"}, {"headers": {"Authorization": "Bearer se\r\nX-Other: cret"}}]
+)
+def test_what_no_header_can_carry_is_refused_and_not_told(given: Any) -> None:
+    with pytest.raises(UserError, match=r"api_key is blank, or holds|headers holds a value that no header") as refused:
+        connect("http://127.0.0.1:1", **given)
+    assert "cret" not in str(refused.value)
 
 
 async def test_a_gateway_that_says_nothing_is_left_before_another_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

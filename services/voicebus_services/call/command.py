@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voicebus.client.address import native_address
+from voicebus.client.credentials import authorization
 from voicebus.client.trust import trusting
 from voicebus.errors import RemoteError, UsageError, UserError
 from voicebus_services.call import wav
@@ -103,7 +104,7 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
         raise UsageError(f"--url: {error}") from error
     samples = wav.read(options.wav) if options.wav is not None else None
     microphone = open_microphone() if options.mic else None
-    headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else None
+    headers = authorization(options.api_key)
     progress = Progress()
     heard = bytearray()
     recorder = Recorder()

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from voicebus.bearer import NOT_CARRIED, bearer
 from voicebus.engine.failures import KEY_UNAVAILABLE
 from voicebus.errors import ModelLinkError
 from voicebus.runtime.threads import DaemonThreadPool
@@ -80,14 +81,13 @@ async def key_from(function: KeyFunction, *, within_s: float) -> str:
     raise ModelLinkError(f"the function that gives the model's key returned {given}, no key", code=KEY_UNAVAILABLE)
 
 
-def bearer(key: str) -> str:
-    """The `Authorization` that carries `key`. Blanks around it, as the line's end of a mounted secret, are none of it.
+def authorization(key: str) -> str:
+    """The header that carries `key`.
 
     Raises:
-        ModelLinkError: no header can carry it. It is not in the text.
+        ModelLinkError: none can. The key is not in the text.
     """
-    kept = key.strip()
-    if not kept or not (kept.isascii() and kept.isprintable()):
-        problem = "the model's key is blank, or holds what no header can carry: a line break, or a sign beyond ASCII"
-        raise ModelLinkError(problem, code=KEY_UNAVAILABLE)
-    return f"Bearer {kept}"
+    made = bearer(key)
+    if made is None:
+        raise ModelLinkError(f"the model's key {NOT_CARRIED}", code=KEY_UNAVAILABLE)
+    return made

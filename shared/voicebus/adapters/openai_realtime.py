@@ -15,7 +15,7 @@ import picows
 from python_socks import ProxyError
 
 from voicebus.adapters.model_address import joining_url, model_url
-from voicebus.adapters.model_key import Key, bearer, key_from
+from voicebus.adapters.model_key import Key, authorization, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.proxies import proxy_of
@@ -160,7 +160,7 @@ class OpenAIRealtimeConnector:
         if self._key is None:
             return self._headers
         key = self._key if isinstance(self._key, str) else await key_from(self._key, within_s=self._timeout_s)
-        return {**self._headers, "Authorization": bearer(key)}
+        return {**self._headers, "Authorization": authorization(key)}
 
 
 class OpenAIRealtimeLink:

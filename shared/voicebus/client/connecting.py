@@ -8,7 +8,9 @@ from typing import Any, Literal
 from voicebus.agents import checking
 from voicebus.agents.items import RealtimeItem
 from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.bearer import is_sendable
 from voicebus.client.address import is_of_a_session
+from voicebus.client.credentials import authorization
 from voicebus.client.link import RESUME_S, NativeLink
 from voicebus.client.session import GatewaySession
 from voicebus.client.trust import trusting
@@ -90,7 +92,7 @@ def connect(
     named = {"session": session, "token": token, "audio": audio, "agent": agent, "record": agreed}
     asked = {name: value for name, value in named.items() if value is not None}
     traced = {} if (span := tracing.current()) is None else {"traceparent": span}
-    credentials = {**traced, **(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
+    credentials = {**traced, **(headers or {}), **authorization(api_key)}
     link = NativeLink(url, asked, headers=credentials, tls=tls, resume_s=resume_for, seq=seq, observes=observe)
     return GatewaySession(link, wanted=wanted, headers=credentials, url=url, tls=tls, playback_tracker=playback_tracker)
 
@@ -110,6 +112,8 @@ def _check(**given: Any) -> None:
     ):
         # Not in words: they may hold a secret.
         raise UserError("connect: headers must map names to values, both of them strings")
+    if not all(is_sendable(value) for value in (headers or {}).values()):
+        raise UserError("connect: headers holds a value that no header can have, with a line break or the like")
     checking.instance("connect", "tls", given["tls"], ssl.SSLContext, optional=True)
     if given["ca_file"] is not None and not isinstance(given["ca_file"], str | Path):
         checking.refuse("connect", "ca_file", "the path of a file or None", given["ca_file"])

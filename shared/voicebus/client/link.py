@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from voicebus.client.address import Destination
+from voicebus.client.credentials import authorization
 from voicebus.client.dialling import CONNECT_TIMEOUT_S, delay, dial
 from voicebus.client.line import GREETINGS, Line, Told
 from voicebus.client.moving import Moving
@@ -67,7 +68,7 @@ class NativeLink:
         self.observes: bool = observes
         self.where: str = self._destination.address.partition("?")[0]
         """The address without what may be secret in it."""
-        self._headers = {**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
+        self._headers = {**(headers or {}), **authorization(api_key)}
         self._tls = tls
         self._resume_s = resume_s
         self._line: Line | None = None

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NotRequired, Protocol, Self, TypedDict, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from voicebus.adapters.model_key import ask, bearer
+from voicebus.adapters.model_key import ask, authorization
 from voicebus.adapters.openai_realtime import (
     CONNECT_TIMEOUT_S,
     OpenAIRealtimeConnector,
@@ -366,7 +366,7 @@ async def _options_of(fallback: RealtimeModelFallback, first: RealtimeModelConfi
     if "api_key" in fallback:
         options["api_key"] = fallback["api_key"]
     if headers and not authenticates(headers) and (key := await get_api_key(options.get("api_key"))):
-        headers["Authorization"] = bearer(key)
+        headers["Authorization"] = authorization(key)
     if headers:
         options["headers"] = headers
     return options
