@@ -130,14 +130,14 @@ class RedisJournal:
 
     def after(self, session: SessionRef, then: Callable[[], None]) -> None:
         """Call `then` once all that is queued for this session is written; never where another owner has it, or where
-        `CAPACITY` others were to be called since.
+        `CAPACITY` others were to be called since, unless it is the first that waits.
         """
         owned = self._sessions.get(session.id)
         if owned is None or owned.stale:
             return
         if owned.settled.is_set():
             owned.change({})  # this owner, too, is to be confirmed
-        owned.then.append((owned.queued, then))
+        owned.call(then)
         self._flusher(owned).now(owned)  # somebody waits for it
 
     async def resend(self, session: str, first: int, last: int) -> int:

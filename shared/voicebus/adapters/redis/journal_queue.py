@@ -63,8 +63,7 @@ class OwnedSession:
         self.settled.set()
         # How often something was queued, and what is to be done once all up to such a number is written.
         self.queued: int = 0
-        # The oldest is forgotten beyond that: a client whose command is never acknowledged sends it again.
-        self.then: deque[tuple[int, Callable[[], None]]] = deque(maxlen=CAPACITY)
+        self.then: deque[tuple[int, Callable[[], None]]] = deque()
 
     def unwritten(self) -> list[Event]:
         newest_first = itertools.takewhile(lambda event: event.seq > self.written, reversed(self.events))
@@ -97,6 +96,16 @@ class OwnedSession:
         """Queue once more what no event brings and was written since then (monotonic, s), if that is nothing."""
         again = [name for name, at in self.changes_written.items() if at >= since and name not in self.changed]
         self.change({name: self.state[name] for name in again})
+
+    def call(self, then: Callable[[], None]) -> None:
+        """Have this called once all that is queued by now is written.
+
+        Of more than `CAPACITY` the oldest are forgotten: a client whose command is never acknowledged sends it again.
+        But not the first of all, by which clients are told that the session began.
+        """
+        self.then.append((self.queued, then))
+        if len(self.then) > CAPACITY:
+            del self.then[1]
 
     def _unsettle(self) -> None:
         self.queued += 1
