@@ -13,7 +13,8 @@ from voicebus.client.address import creating_address
 from voicebus.errors import RemoteError, UserError
 from voicebus.utf8 import sendable
 
-_TIMEOUT_S: Final = 10.0
+# A gateway answers behind the dialling of its model, which takes 10 s by default where an address swallows everything.
+_TIMEOUT_S: Final = 30.0
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
