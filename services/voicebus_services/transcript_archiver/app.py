@@ -7,10 +7,12 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
+from voicebus.adapters.database.connection import SearchTooLongError
 from voicebus.adapters.database.finding import Filter, Position
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.database.transcripts import ItemType, Role, Status, Transcript, TranscriptSummary
 from voicebus.errors import StoreError
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Dependency, manager
 from voicebus_services.access.principal import Principal
 from voicebus_services.bodies import BoundedBodies
@@ -24,6 +26,8 @@ from voicebus_services.transcript_archiver.tailing import Tails
 
 if TYPE_CHECKING:
     from voicebus.adapters.recordings.reading import RecordingReader
+
+log: Final = get_logger(__name__)
 
 MAX_LIMIT: Final = 200
 _JSON_LINES: Final = "application/jsonl"
@@ -71,8 +75,13 @@ def create_app(
     access.origins.share(app)
 
     @app.exception_handler(StoreError)
-    async def store_failed(_: Request, error: StoreError) -> Response:
-        return ProblemError(503, "store_unavailable", str(error), headers={"Retry-After": "2"}).response()
+    async def store_failed(request: Request, error: StoreError) -> Response:
+        told = str(error)
+        if not isinstance(error, SearchTooLongError):
+            # What it says is for the operator: it names addresses that are no reader's business.
+            log.warning("what is kept cannot be read", path=request.url.path, error=told)
+            told = "transcripts and recordings cannot be read now; try again shortly"
+        return ProblemError(503, "store_unavailable", told, headers={"Retry-After": "2"}).response()
 
     asking = manager(access)
     # Those with a suffix come first: `{session}` would match them too.

@@ -200,14 +200,19 @@ async def test_what_names_no_tenant_is_for_this_machine_alone(
         assert await problem(stranger, "/v1/transcripts/s1") == (404, "unknown_session")
 
 
-async def test_a_database_that_is_away_is_a_503_problem(tmp_path: Path) -> None:
+async def test_a_database_that_is_away_is_a_503_problem_which_says_nothing_of_where_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with (
         TranscriptStore("postgresql+psycopg://user:s3cret@127.0.0.1:1/calls") as store,
         serving(create_app(store, Authenticator()), host="127.0.0.1", port=0) as server,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         assert await problem(client, "/v1/transcripts") == (503, "store_unavailable")
-        assert "s3cret" not in (await client.get("/v1/transcripts/s1")).text
+        answer = await client.get("/v1/transcripts/s1")
+        assert answer.json()["detail"] == "transcripts and recordings cannot be read now; try again shortly"
+    assert "127.0.0.1:1/calls" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 async def test_a_database_that_stands_still_is_a_503_problem_also_on_a_connection_that_is_open() -> None:

@@ -200,6 +200,7 @@ async def test_what_was_not_recorded_is_a_404_problem(
 async def test_a_storage_that_fails_is_a_503_problem(client: httpx2.AsyncClient, tmp_path: Path) -> None:
     (tmp_path / "recordings" / "acme").write_text("in the way")
     assert await problem(client) == (503, "store_unavailable")
+    assert str(tmp_path) not in (await client.get(PATH)).text
 
 
 async def test_a_recording_that_is_deleted_while_it_is_sent_ends_short(

@@ -36,6 +36,10 @@ _WRITES: Final = "voicebus_writes"
 T = TypeVar("T")
 
 
+class SearchTooLongError(StoreError):
+    """A search took longer than it may. Its sentence says what to do, and is for whoever searched."""
+
+
 def open_engine(url: str) -> tuple[Engine, str]:
     """An engine (which connects when first used), and the database's name for sentences, without its credentials.
 
@@ -128,7 +132,7 @@ def searching(engine: Engine, seconds: float) -> Iterator[Connection]:
     """One transaction that only reads, each statement of it for at most `seconds`.
 
     Raises:
-        StoreError: a statement took longer and was given up.
+        SearchTooLongError: a statement took longer and was given up.
     """
     with reading(engine) as connection:
         driver: Any = connection.connection.driver_connection
@@ -143,7 +147,7 @@ def searching(engine: Engine, seconds: float) -> Iterator[Connection]:
         except exc.OperationalError as error:
             if not _first_line(error).startswith(_GIVEN_UP):
                 raise
-            raise StoreError(
+            raise SearchTooLongError(
                 f"the search took longer than {seconds:g} s; narrow it down by agent, from or to"
             ) from error
         finally:
