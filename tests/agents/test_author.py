@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import StringConstraints
 
 from voicebus import (
     FunctionTool,
@@ -595,6 +596,29 @@ async def test_a_policy_is_asked_about_the_arguments_and_the_call() -> None:
 )
 async def test_a_policy_that_cannot_see_the_arguments_lets_a_person_decide(arguments: str) -> None:
     assert (await vet(tool(needs_approval=lambda context, given, call: False), arguments=arguments)).decision == "ask"
+
+
+async def test_a_policy_is_asked_about_what_the_function_gets_too_where_that_is_something_else() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def to_evil(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        seen.append(arguments)
+        return bool(arguments.get("to") == "evil")
+
+    @function_tool(name_override="look", needs_approval=to_evil)
+    def pay(to: Annotated[str, StringConstraints(strip_whitespace=True)], amount: int = 1) -> str:
+        return to
+
+    assert (await vet(pay, arguments='{"to": " evil", "amount": 2}')).decision == "ask"
+    assert seen == [{"to": " evil", "amount": 2}, {"to": "evil", "amount": 2}]
+    seen.clear()
+    assert (await vet(pay, arguments='{"to": "ann", "amount": 2}')).decision == "run"
+    assert seen == [{"to": "ann", "amount": 2}]
+    seen.clear()
+    assert (await vet(pay, arguments='{"to": "ann"}')).decision == "run"
+    assert seen == [{"to": "ann"}, {"to": "ann", "amount": 1}]
+    # It is not run with them, and told why.
+    assert (await vet(pay, arguments='{"to": 3}')).decision == "run"
 
 
 async def test_a_policy_that_raises_lets_a_person_decide(troubles: Troubles) -> None:

@@ -299,7 +299,13 @@ class SessionAuthor:
         if arguments is None:
             return True  # a policy that cannot see what is asked for lets a person decide (parity 87)
         try:
-            return bool(await answer_of("it", policy, self._context, arguments, ask.call_id))
+            if await answer_of("it", policy, self._context, arguments, ask.call_id):
+                return True
+            # Validation may make something else of them (a text without its spaces, a default): that is what would run.
+            received = tool.received(ask.arguments)
+            if received is None or received == arguments:
+                return False
+            return bool(await answer_of("it", policy, self._context, received, ask.call_id))
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             self._failed("approval_policy_failed", f"needs_approval of tool {tool.name!r}", error)
             return True

@@ -85,7 +85,8 @@ class FunctionTool:
             the tool is called.
         tool_input_guardrails: judge a call before it runs, in order.
         tool_output_guardrails: judge the result before the model reads it, in order.
-        needs_approval: whether a person has to approve a call: a bool, or `(context, arguments, call_id)`.
+        needs_approval: whether a person has to approve a call: a bool, or `(context, arguments, call_id)`, asked about
+            the arguments as the model gave them and, where validation changes them, as the function gets them.
         timeout_seconds: s; None leaves it to `VOICEBUS_TOOL_TIMEOUT` (30 s), and is 10 minutes in process.
         timeout_behavior: `error_as_result` tells the model only; `raise_exception` also reports an error.
         timeout_error_function: words a timeout for the model.
@@ -292,6 +293,12 @@ class FunctionTool:
     def schema(self) -> FunctionSchema | None:
         """How the arguments become the function's; None for a tool made by hand."""
         return self.on_invoke_tool.schema if isinstance(self.on_invoke_tool, PythonCall) else None
+
+    def received(self, arguments: str) -> dict[str, Any] | None:
+        """The model's JSON text as the function gets it, as JSON values; None where it is not called with them, and for
+        a tool made by hand, which gets the text itself.
+        """
+        return self.on_invoke_tool.received(arguments) if isinstance(self.on_invoke_tool, PythonCall) else None
 
     @cached_property
     def is_async(self) -> bool:

@@ -74,6 +74,14 @@ class PythonCall:
         """
         self.schema.bind(self._validated(arguments), None)
 
+    def received(self, arguments: str) -> dict[str, Any] | None:
+        """The model's JSON text as the function gets it, as JSON values; None where it does not fit."""
+        try:
+            validated = self._validated(arguments)
+        except ModelBehaviorError:
+            return None
+        return validated.model_dump(mode="json", by_alias=True, warnings=False, fallback=str)
+
     def _validated(self, arguments: str) -> BaseModel:
         try:
             return self.schema.arguments.model_validate(parse_arguments(arguments))
