@@ -192,6 +192,8 @@ from voicebus.errors import (
     UsageError,
     UserError,
     VoicebusError,
+    WrongTypeError,
+    WrongValueError,
 )
 
 if TYPE_CHECKING:
@@ -418,6 +420,8 @@ __all__ = [
     "UserError",
     "UserMessageItem",
     "VoicebusError",
+    "WrongTypeError",
+    "WrongValueError",
     "background_result",
     "connect",
     "create_static_tool_filter",

@@ -3,6 +3,8 @@
 VoicebusError
 ├── UsageError              the caller did something wrong; the text says what to change
 │   ├── UserError           an agent, tool, handoff or guardrail is defined or used wrongly
+│   │   ├── WrongTypeError      an argument is of a type that it cannot have; a TypeError as well
+│   │   ├── WrongValueError     an argument has a value that it cannot have; a ValueError as well
 │   │   └── NotConnectedError   a session is spoken to that is not open
 │   ├── SettingsError       a setting is missing or wrong; stops the start
 │   ├── TargetError         a TARGET cannot be loaded, or is no agent
@@ -51,6 +53,8 @@ __all__ = [
     "UsageError",
     "UserError",
     "VoicebusError",
+    "WrongTypeError",
+    "WrongValueError",
 ]
 
 
@@ -79,6 +83,14 @@ class UsageError(VoicebusError):
 
 class UserError(_WithMessage, UsageError):
     """An agent, tool, handoff or guardrail is defined or used wrongly."""
+
+
+class WrongTypeError(UserError, TypeError):
+    """An argument is of a type that it cannot have. A `TypeError` as well, as which programs catch it."""
+
+
+class WrongValueError(UserError, ValueError):
+    """An argument has a value that it cannot have. A `ValueError` as well, as which programs catch it."""
 
 
 class NotConnectedError(UserError, AssertionError):

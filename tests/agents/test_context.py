@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from voicebus import RealtimeAgent, RunContextWrapper, ToolContext, Usage, UserError
+from voicebus import RealtimeAgent, RealtimeModelToolCallEvent, RunContextWrapper, ToolContext, Usage, UserError
 
 
 def test_a_wrapper_holds_the_programs_object_and_counts_from_nothing() -> None:
@@ -43,3 +43,13 @@ def test_the_context_of_a_call_shares_the_sessions_object_and_usage() -> None:
     assert (call.deadline_s, call.state) == (3.0, {"room": 1})
     session.usage.add(Usage(requests=1))
     assert call.usage.requests == 1
+
+
+def test_the_context_of_a_call_is_named_by_the_call_where_nothing_else_is_said() -> None:
+    session, asked = RunContextWrapper[Any](None), RealtimeModelToolCallEvent("look", "c1", '{"place": "x"}')
+    call = ToolContext.from_agent_context(session, "c1", asked)
+    assert (call.tool_name, call.qualified_tool_name, call.tool_arguments) == ("look", "look", '{"place": "x"}')
+    other = ToolContext.from_agent_context(session, "c1", asked, tool_name="see", tool_arguments="{}")
+    assert (other.tool_name, other.tool_arguments, other.tool_call) == ("see", "{}", asked)
+    with pytest.raises(ValueError, match="ToolContext needs tool_name"):
+        ToolContext.from_agent_context(session, "c1")

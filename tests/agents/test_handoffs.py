@@ -1,5 +1,6 @@
 """Handoffs: how they are named, described, checked and taken."""
 
+import json
 from collections.abc import Callable
 from typing import Any, get_origin
 
@@ -36,6 +37,14 @@ def test_a_handoff_takes_its_arguments_by_position() -> None:
     assert (handoff.tool_name, handoff.tool_description, handoff.is_enabled) == ("to_money", "Money.", False)
     assert handoff.input_json_schema["required"] == ["priority"]
     assert handoff.input_json_schema["additionalProperties"] is False
+
+
+def test_a_handoff_says_what_the_model_is_told_of_it() -> None:
+    zoe = RealtimeAgent[Any]("Zoë Krüger", handoff_description="Bills.")
+    assert Handoff.default_tool_name(zoe) == realtime_handoff(zoe).tool_name == "transfer_to_zo__kr_ger"
+    told = "Handoff to the Zoë Krüger agent to handle the request. Bills."
+    assert Handoff.default_tool_description(zoe) == realtime_handoff(zoe).tool_description == told
+    assert json.loads(realtime_handoff(zoe).get_transfer_message(zoe)) == {"assistant": "Zoë Krüger"}
 
 
 async def test_a_handoff_without_a_callback_gives_its_agent() -> None:

@@ -94,6 +94,35 @@ def test_a_wrong_argument_is_refused_by_name(make: Callable[[], Any], named: str
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: ANY.RealtimeAgent("ada", tools=None), TypeError),
+        (lambda: ANY.RealtimeAgent("ada", tools=[function]), TypeError),
+        (lambda: ANY.Agent(3), TypeError),
+        (lambda: ANY.FunctionTool("t", "", None, function), TypeError),
+        (lambda: ANY.FunctionTool("t", "", {}, function, timeout_behavior="x"), ValueError),
+        (lambda: ANY.FunctionTool("t", "", {}, function, timeout_seconds="x"), TypeError),
+        (lambda: ANY.FunctionTool("t", "", {}, function, timeout_seconds=0), ValueError),
+        (lambda: ANY.FunctionTool("t", "", {}, function, timeout_error_function=3), TypeError),
+        (lambda: tool(timeout=3), ValueError),
+        (lambda: ANY.ToolContext(None), ValueError),
+        (lambda: ANY.ToolContext(None, tool_name="look"), ValueError),
+        (lambda: ANY.ToolContext(None, tool_name=3), TypeError),
+        (lambda: ANY.realtime_handoff(ADA, on_handoff="x"), TypeError),
+        (lambda: ANY.Usage(requests=-1), ValueError),
+        (lambda: ANY.Usage(requests="x"), TypeError),
+        (lambda: ANY.RealtimeRunner(ADA, config={"model_settings": {"speed": "x"}}), ValueError),
+    ],
+)
+def test_a_wrong_type_is_a_type_error_and_a_wrong_value_a_value_error_as_well(
+    make: Callable[[], Any], kind: type[Exception]
+) -> None:
+    with pytest.raises(UserError) as refused:
+        make()
+    assert isinstance(refused.value, kind)
+
+
 @pytest.mark.parametrize("flag", ["convert_schemas_to_strict", "include_server_in_tool_names"])
 def test_a_wrong_mcp_config_is_refused_by_its_key(flag: str) -> None:
     with pytest.raises(TypeError, match=f"mcp_config.{flag} must be True or False, not 'maybe'"):

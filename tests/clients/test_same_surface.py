@@ -41,8 +41,7 @@ NOT_COMPARED: Final = {
 # Parts of what is compared that differ on purpose: docs/migration.md and docs/parity.md say so.
 LEFT_OUT: Final[Mapping[str, set[str]]] = {
     "FunctionTool": {"defer_loading", "custom_data_extractor", "allowed_callers", "output_json_schema",
-                     "qualified_name", "mcp_annotations"},
-    "Handoff": {"default_tool_name", "default_tool_description", "get_transfer_message"},
+                     "mcp_annotations"},
     "RunContextWrapper": {"turn_input", "tool_input", "approve_tool", "reject_tool", "is_tool_approved",
                           "get_approval_status", "get_rejection_message"},
     "ToolContext": {"turn_input", "approve_tool", "reject_tool", "is_tool_approved", "get_approval_status",

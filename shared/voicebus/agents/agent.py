@@ -20,7 +20,7 @@ from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, ToolEntry, as_tools
 from voicebus.agents.wire_settings import check_voice, prompt_object
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongTypeError
 
 Instructions: TypeAlias = str | Callable[[RunContextWrapper[Any], Any], str | Awaitable[str]]
 
@@ -42,7 +42,7 @@ class RealtimeAgent(Generic[TContext]):
     voice after that.
 
     Raises:
-        TypeError: a field has the wrong type.
+        WrongTypeError: a field has the wrong type.
         UserError: a field has a value that cannot be honoured.
     """
 
@@ -62,7 +62,7 @@ class RealtimeAgent(Generic[TContext]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"RealtimeAgent name must be a non-empty string, not {self.name!r}")
+            raise WrongTypeError(f"RealtimeAgent name must be a non-empty string, not {self.name!r}")
         if self.handoff_description is not None and not isinstance(self.handoff_description, str):
             raise self._wrong("handoff_description", "must be text or None", self.handoff_description)
         if self.instructions is not None and not isinstance(self.instructions, str) and not callable(self.instructions):
@@ -122,10 +122,8 @@ class RealtimeAgent(Generic[TContext]):
         for tool in self.tools:
             try:
                 as_tools([tool])
-            except TypeError as error:
-                raise TypeError(f"RealtimeAgent {self.name!r}: tools: {error}") from None
             except UserError as error:
-                raise UserError(f"RealtimeAgent {self.name!r}: tools: {error}") from None
+                raise type(error)(f"RealtimeAgent {self.name!r}: tools: {error}") from None
         for name, kinds in (
             ("mcp_servers", (MCPServer,)),
             ("handoffs", (RealtimeAgent, Handoff)),
@@ -136,7 +134,7 @@ class RealtimeAgent(Generic[TContext]):
                 if not isinstance(entry, kinds) or inspect.isclass(entry):
                     allowed = " or ".join(kind.__name__ for kind in kinds)
                     hint = _DECORATED.get(name) if inspect.isroutine(entry) else None
-                    raise TypeError(
+                    raise WrongTypeError(
                         f"RealtimeAgent {self.name!r}: {name} holds {entry!r}, which is no {allowed}"
                         + (f"; decorate it with @{hint}" if hint else "")
                     )
@@ -152,17 +150,18 @@ class RealtimeAgent(Generic[TContext]):
             if self.voice is not None:
                 check_voice(self.voice)
         except UserError as error:
-            raise UserError(f"RealtimeAgent {self.name!r}: {str(error).removeprefix('model_settings ')}") from None
+            told = str(error).removeprefix("model_settings ")
+            raise type(error)(f"RealtimeAgent {self.name!r}: {told}") from None
 
-    def _wrong(self, name: str, rule: str, value: object) -> TypeError:
-        return TypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {reprlib.repr(value)}")
+    def _wrong(self, name: str, rule: str, value: object) -> WrongTypeError:
+        return WrongTypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {reprlib.repr(value)}")
 
 
 def check_agent(agent: RealtimeAgent[Any]) -> None:
     """Refuse what cannot be about an agent now: its fields may have been changed since it was made.
 
     Raises:
-        TypeError, UserError: as making it.
+        UserError: as making it.
     """
     RealtimeAgent.__post_init__(agent)  # not that of a subclass, which may take what is given once
 

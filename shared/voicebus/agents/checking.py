@@ -1,7 +1,7 @@
 """The checks on what programs hand to public types and methods: a wrong argument is one sentence with its name.
 
 Every function takes `where` (what was made or called), `argument` (its name there) and the value, and raises
-`UserError` for a value that cannot be.
+`WrongTypeError` or `WrongValueError`, both of them a `UserError`, for a value that cannot be.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NoReturn, TypeGuard
 
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongTypeError, WrongValueError
 
 LONGEST_S: Final = 365 * 24 * 3600.0
 """What is to happen after more than a year is not meant to happen."""
@@ -24,9 +24,9 @@ def is_number(value: object) -> TypeGuard[int | float]:
         return False
 
 
-def refuse(where: str, argument: str, rule: str, value: object) -> NoReturn:
+def refuse(where: str, argument: str, rule: str, value: object, *, kind: type[UserError] = WrongTypeError) -> NoReturn:
     """Raise what the others raise: `argument` must be `rule`, and was `value`, told in short."""
-    raise UserError(f"{where}: {argument} must be {rule}, not {reprlib.repr(value)}")
+    raise kind(f"{where}: {argument} must be {rule}, not {reprlib.repr(value)}")
 
 
 def flag(where: str, argument: str, value: object, *, optional: bool = False) -> None:
@@ -40,15 +40,19 @@ def text(where: str, argument: str, value: object, *, optional: bool = False, em
     if value is None and optional:
         return
     if not isinstance(value, str) or not (empty or value):
-        refuse(where, argument, ("text" if empty else "a non-empty string") + _or_none(optional), value)
+        kind = WrongValueError if value == "" else WrongTypeError
+        refuse(where, argument, ("text" if empty else "a non-empty string") + _or_none(optional), value, kind=kind)
 
 
 def whole(where: str, argument: str, value: object, *, optional: bool = False, least: int = 0) -> None:
     """A whole number from `least`."""
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        refuse(where, argument, f"a whole number from {least}" + _or_none(optional), value)
+    rule = f"a whole number from {least}" + _or_none(optional)
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse(where, argument, rule, value)
+    if value < least:
+        refuse(where, argument, rule, value, kind=WrongValueError)
 
 
 def number(
@@ -65,7 +69,9 @@ def number(
         return
     if not is_number(value) or not least <= value <= most:
         span = f"from {least:g}" + (f" to {most:g}" if math.isfinite(most) else "")
-        refuse(where, argument, f"a number {span}" + _or_none(optional), value)
+        of_type = isinstance(value, int | float) and not isinstance(value, bool)
+        kind = WrongValueError if of_type else WrongTypeError
+        refuse(where, argument, f"a number {span}" + _or_none(optional), value, kind=kind)
 
 
 def function(where: str, argument: str, value: object, *, optional: bool = False) -> None:
@@ -111,7 +117,7 @@ def mapping(where: str, argument: str, value: object, *, optional: bool = False)
 def one_of(where: str, argument: str, value: object, allowed: Collection[Any]) -> None:
     """One of a few values."""
     if not any(value is known or (type(value) is type(known) and value == known) for known in allowed):
-        refuse(where, argument, " or ".join(repr(known) for known in allowed), value)
+        refuse(where, argument, " or ".join(repr(known) for known in allowed), value, kind=WrongValueError)
 
 
 def hears(where: str, argument: str, value: object, method: str) -> None:

@@ -12,7 +12,7 @@ from voicebus.agents import checking
 from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.usage import Usage
 from voicebus.contracts.tools import Caller
-from voicebus.errors import UserError
+from voicebus.errors import WrongTypeError, WrongValueError
 from voicebus.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
@@ -106,8 +106,10 @@ class ToolContext(RunContextWrapper[TContext]):
         super().__post_init__()
         # They have defaults only because `usage`, before them, has one.
         for name in ("tool_name", "tool_call_id"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise UserError(f"ToolContext needs {name}: a non-empty string, not {getattr(self, name)!r}")
+            given = getattr(self, name)
+            if not isinstance(given, str) or not given:
+                kind = WrongValueError if given == "" else WrongTypeError
+                raise kind(f"ToolContext needs {name}: a non-empty string, not {given!r}")
         where = "ToolContext"
         checking.text(where, "tool_arguments", self.tool_arguments)
         checking.text(where, "session", self.session)
@@ -126,8 +128,8 @@ class ToolContext(RunContextWrapper[TContext]):
         tool_call: Any = None,
         agent: "RealtimeAgent[Any] | None" = None,
         *,
-        tool_name: str,
-        tool_arguments: str = "",
+        tool_name: str | None = None,
+        tool_arguments: str | None = None,
         run_config: "RealtimeRunConfig | None" = None,
         session: str = "",
         deadline_s: float | None = None,
@@ -135,6 +137,8 @@ class ToolContext(RunContextWrapper[TContext]):
         reports: Callable[[str], None] | None = None,
     ) -> "ToolContext[TContext]":
         """The context of one call of a session whose own context is `context`; they share `usage`.
+
+        The tool's name and the arguments are those of `tool_call`, where nothing else is said.
 
         Raises:
             UserError: `context` is no context of a session; or as the class itself.
@@ -144,9 +148,9 @@ class ToolContext(RunContextWrapper[TContext]):
         return ToolContext(
             context.context,
             context.usage,
-            tool_name,
+            getattr(tool_call, "name", "") if tool_name is None else tool_name,
             tool_call_id,
-            tool_arguments,
+            getattr(tool_call, "arguments", "") if tool_arguments is None else tool_arguments,
             tool_call,
             tool_input=getattr(context, "tool_input", None),
             agent=agent,
@@ -156,6 +160,11 @@ class ToolContext(RunContextWrapper[TContext]):
             state={} if state is None else state,
             reports=reports,
         )
+
+    @property
+    def qualified_tool_name(self) -> str:
+        """`tool_name`: a realtime session knows no namespaces of tools."""
+        return self.tool_name
 
     @property
     def logger(self) -> BoundLogger:
@@ -172,7 +181,7 @@ class ToolContext(RunContextWrapper[TContext]):
             UserError: `text` is no text.
         """
         if not isinstance(text, str):
-            raise UserError(f"context.progress() takes a text, not {text!r}")
+            raise WrongTypeError(f"context.progress() takes a text, not {text!r}")
         if self.reports is not None:
             self.reports(text)
         return _DONE

@@ -13,7 +13,8 @@ from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.functions import answer_of, takes
 from voicebus.agents.tools.schema import strict_schema
-from voicebus.errors import ModelBehaviorError, UserError
+from voicebus.engine.handoffs import transfer_message
+from voicebus.errors import ModelBehaviorError, UserError, WrongTypeError
 
 if TYPE_CHECKING:
     from voicebus.agents.agent import RealtimeAgent
@@ -76,6 +77,20 @@ class Handoff(Generic[TContext, TAgent]):
                     f"handoff {self.tool_name!r}: {name} is not supported; the model keeps the whole conversation"
                 )
 
+    @classmethod
+    def default_tool_name(cls, agent: "RealtimeAgent[Any]") -> str:
+        """What the model calls to reach `agent`, where nothing else is said."""
+        return "transfer_to_" + re.sub(r"[^A-Za-z0-9_]", "_", agent.name).lower()
+
+    @classmethod
+    def default_tool_description(cls, agent: "RealtimeAgent[Any]") -> str:
+        """What the model chooses `agent` by, where nothing else is said."""
+        return f"Handoff to the {agent.name} agent to handle the request. {agent.handoff_description or ''}".strip()
+
+    def get_transfer_message(self, agent: "RealtimeAgent[Any]") -> str:
+        """What the model is told once `agent` has taken over."""
+        return transfer_message(agent.name)
+
     async def run(self, context: RunContextWrapper[Any], arguments: str) -> "RealtimeAgent[Any]":
         """Hand off: run the callback, return the agent that takes over.
 
@@ -90,14 +105,6 @@ class Handoff(Generic[TContext, TAgent]):
         if not isinstance(agent, RealtimeAgent):
             raise UserError(f"handoff {self.tool_name!r} returned {type(agent).__name__}, not a RealtimeAgent")
         return agent
-
-
-def default_tool_name(agent: "RealtimeAgent[Any]") -> str:
-    return "transfer_to_" + re.sub(r"[^A-Za-z0-9_]", "_", agent.name).lower()
-
-
-def default_tool_description(agent: "RealtimeAgent[Any]") -> str:
-    return f"Handoff to the {agent.name} agent to handle the request. {agent.handoff_description or ''}".strip()
 
 
 @overload
@@ -167,7 +174,7 @@ def realtime_handoff(
             raise
         except Exception as error:  # pydantic has a dozen ways to say that a type has no schema
             raise UserError(f"handoff to {agent.name!r}: input_type has no JSON schema: {error}") from error
-    name = tool_name_override or default_tool_name(agent)
+    name = tool_name_override or Handoff.default_tool_name(agent)
 
     async def invoke(context: RunContextWrapper[Any], arguments: str) -> "RealtimeAgent[Any]":
         if on_handoff is not None:
@@ -177,7 +184,7 @@ def realtime_handoff(
 
     return Handoff(
         tool_name=name,
-        tool_description=tool_description_override or default_tool_description(agent),
+        tool_description=tool_description_override or Handoff.default_tool_description(agent),
         input_json_schema=schema,
         on_invoke_handoff=invoke,
         agent_name=agent.name,
@@ -203,7 +210,7 @@ def _adapter(agent: str, input_type: Any, on_handoff: Callable[..., Any] | None)
         raise UserError(f"handoff to {agent!r}: input_type needs an on_handoff that receives it")
     if on_handoff is not None:
         if not callable(on_handoff):
-            raise UserError(f"handoff to {agent!r}: on_handoff must be a function, not {on_handoff!r}")
+            raise WrongTypeError(f"handoff to {agent!r}: on_handoff must be a function, not {on_handoff!r}")
         given = "(context)" if input_type is None else "(context, input)"
         if len(inspect.signature(on_handoff).parameters) != given.count(",") + 1:
             raise UserError(f"handoff to {agent!r}: on_handoff must be a function {given}, not {on_handoff!r}")

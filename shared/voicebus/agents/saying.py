@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from voicebus.agents import checking
 from voicebus.agents.config import RealtimeUserInput
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongTypeError
 
 _PARTS: Final[Mapping[str, str]] = {"input_text": "text", "input_image": "image_url"}
 
@@ -24,7 +24,7 @@ def is_image_address(image: str) -> bool:
 def audio_samples(audio: bytes) -> bytes:
     """Samples of any kind of bytes. Raises `UserError` for anything else."""
     if not isinstance(audio, bytes | bytearray | memoryview):
-        raise UserError(f"audio must be bytes, not {type(audio).__name__}")
+        raise WrongTypeError(f"audio must be bytes, not {type(audio).__name__}")
     return bytes(audio)
 
 
@@ -40,7 +40,7 @@ def message_content(message: RealtimeUserInput) -> list[dict[str, Any]]:
     if isinstance(message, str):
         return [{"type": "input_text", "text": message}]
     if not isinstance(message, Mapping):
-        raise UserError(f"message must be a string or a message object, not {type(message).__name__}")
+        raise WrongTypeError(f"message must be a string or a message object, not {type(message).__name__}")
     if message.get("type", "message") != "message" or message.get("role", "user") != "user":
         raise UserError('message must have type "message" and role "user"')
     content = message.get("content")

@@ -22,7 +22,7 @@ from voicebus.agents.tools.kinds import as_tools
 from voicebus.agents.tools.python_call import parse_arguments
 from voicebus.agents.tools.results import serialise
 from voicebus.agents.usage import Usage
-from voicebus.errors import ModelBehaviorError, ToolError, UserError
+from voicebus.errors import ModelBehaviorError, ToolError, UserError, WrongTypeError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -69,7 +69,7 @@ class Agent(Generic[TContext]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise UserError(f"Agent name must be a non-empty string, not {self.name!r}")
+            raise WrongTypeError(f"Agent name must be a non-empty string, not {self.name!r}")
         if self.instructions is not None and not isinstance(self.instructions, str) and not callable(self.instructions):
             raise self._wrong("instructions", "must be text, a function or None", self.instructions)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
@@ -98,8 +98,8 @@ class Agent(Generic[TContext]):
         """
         try:
             tools = as_tools(self.tools)
-        except TypeError as error:
-            raise UserError(f"Agent {self.name!r}: tools: {error}") from None
+        except UserError as error:
+            raise type(error)(f"Agent {self.name!r}: tools: {error}") from None
         held: list[FunctionTool] = []
         for tool in tools:
             if not isinstance(tool, FunctionTool):
@@ -215,8 +215,8 @@ class Agent(Generic[TContext]):
             why = str(error).partition("\n")[0]
             raise self._wrong("output_type", f"must be a type with a JSON schema ({why})", self.output_type) from error
 
-    def _wrong(self, name: str, rule: str, value: object) -> UserError:
-        return UserError(f"Agent {self.name!r}: {name} {rule}, not {value!r}")
+    def _wrong(self, name: str, rule: str, value: object) -> WrongTypeError:
+        return WrongTypeError(f"Agent {self.name!r}: {name} {rule}, not {value!r}")
 
 
 def _check_turns(max_turns: int) -> None:

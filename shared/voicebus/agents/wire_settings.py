@@ -12,7 +12,7 @@ from voicebus.agents.handoffs import as_handoffs
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS, RealtimeSessionModelSettings
 from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.kinds import as_tools
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongValueError
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -155,8 +155,8 @@ def _check_own(settings: Mapping[str, Any]) -> None:
             raise _wrong(key, settings[key], "must be a list")
         try:
             read(settings[key])
-        except (TypeError, UserError) as error:
-            raise UserError(f"model_settings {key}: {error}") from None
+        except UserError as error:
+            raise type(error)(f"model_settings {key}: {error}") from None
 
 
 def _modalities(settings: Mapping[str, Any]) -> list[str] | None:
@@ -289,8 +289,8 @@ def _max_output_tokens(value: Any, key: str) -> Any:
 # --- single values --------------------------------------------------------------------------------
 
 
-def _wrong(key: str, value: Any, rule: str) -> UserError:
-    return UserError(f"model_settings {key} {rule}, not {value!r}")
+def _wrong(key: str, value: Any, rule: str) -> WrongValueError:
+    return WrongValueError(f"model_settings {key} {rule}, not {value!r}")
 
 
 def _mapping(value: Any, key: str, *, allowed: Any = None) -> dict[str, Any]:

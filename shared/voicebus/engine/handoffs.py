@@ -16,6 +16,11 @@ from voicebus.engine.responses import Response
 _TIMEOUT: Final = 30.0
 
 
+def transfer_message(agent: str) -> str:
+    """What the model is told of a handoff once this agent has taken over."""
+    return json.dumps({"assistant": agent}, ensure_ascii=False)
+
+
 class Handoffs:
     """Has the agent of a handoff resolved. `conclude` ends a call with its answer."""
 
@@ -49,7 +54,7 @@ class Handoffs:
     def made(self, call: Call, agent: str) -> None:
         """The new agent is in charge and the model has its settings."""
         self._resolving, self._made = None, (call.response, agent)
-        self._conclude(call, Answer(json.dumps({"assistant": agent}, ensure_ascii=False)))
+        self._conclude(call, Answer(transfer_message(agent)))
 
     def failed(self, call_id: str, message: str, detail: str = "") -> None:
         """The agent could not be resolved; the one in charge goes on. `detail` is for the program alone."""

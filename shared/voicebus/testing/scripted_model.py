@@ -14,7 +14,7 @@ from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.models.sends import RealtimeModelSendEvent, RealtimeModelSendSessionUpdate
-from voicebus.errors import UserError
+from voicebus.errors import WrongValueError
 from voicebus.testing.scripts import (
     RealtimeScriptError,
     UnconsumedRealtimeSteps,
@@ -86,7 +86,7 @@ class ScriptedRealtimeModel(RealtimeModel):
             checking.instance(where, "steps", step, RealtimeStep)
         self._connect_events = tuple(connect_events)
         if self._connect_events and connect_error is not None:
-            raise UserError(f"{where}: connect_events never follow where connect_error is raised; leave one out")
+            raise WrongValueError(f"{where}: connect_events never follow where connect_error is raised; leave one out")
         self._connect_error = connect_error
         self._close_error = close_error
         self._strict = strict

@@ -99,6 +99,16 @@ async def test_a_server_that_does_not_answer_in_time_fails_the_call(tmp_path: Pa
             assert (await server.call_tool("rate", {"currency": "EUR"})).structured_content == {"rate": 1.25}
 
 
+async def test_a_limit_of_zero_is_none(tmp_path: Path) -> None:
+    """As programs of openai-agents have it for the time of an answer."""
+    async with http_server(tmp_path) as process:
+        params: Any = {"url": process.url}
+        async with MCPServerStreamableHttp(
+            params, client_session_timeout_seconds=0, connect_timeout_seconds=0, retry_backoff_seconds_max=0
+        ) as server:
+            assert (await server.call_tool("rate", {"currency": "EUR"})).structured_content == {"rate": 1.25}
+
+
 async def test_the_list_is_cached_until_it_is_invalidated(tmp_path: Path) -> None:
     async with MCPServerStdio(stdio_program(tmp_path), cache_tools_list=True) as server:
         asked: list[Any] = []
@@ -278,8 +288,8 @@ async def test_a_server_that_says_nothing_has_one_limit_for_all_of_its_beginning
         ({"params": ANY, "tool_meta_resolver": print}, "tool_meta_resolver cannot be honoured"),
         ({"params": ANY, "require_approval": "sometimes"}, "require_approval must be"),
         ({"params": ANY, "max_retry_attempts": -2}, "max_retry_attempts must be"),
-        ({"params": ANY, "client_session_timeout_seconds": 0}, "client_session_timeout_seconds must be"),
-        ({"params": ANY, "connect_timeout_seconds": 0}, "connect_timeout_seconds must be"),
+        ({"params": ANY, "client_session_timeout_seconds": -1}, "client_session_timeout_seconds must be"),
+        ({"params": ANY, "connect_timeout_seconds": -1}, "connect_timeout_seconds must be"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(arguments: dict[str, Any], message: str) -> None:

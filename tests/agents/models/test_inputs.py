@@ -145,5 +145,8 @@ def test_samples_are_an_append() -> None:
 def test_anything_else_is_refused() -> None:
     with pytest.raises(UserError, match="nothing that a model can be told"):
         inputs_of(cast("Any", "hello"))
+    for more in ({"cancel_response_only": True}, {"force_response_cancel": True}):
+        with pytest.raises(ValueError, match="playback_only cancels no response"):
+            inputs_of(RealtimeModelSendInterrupt(response_id="r", playback_only=True, **more))
     with pytest.raises(UserError, match="unknown keys: vioce"):
         inputs_of(RealtimeModelSendSessionUpdate(cast("Any", {"vioce": "echo"})))

@@ -22,7 +22,7 @@ from voicebus.agents.mcp.tools import (
 from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FailureText, FunctionTool
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
-from voicebus.errors import MCPServerError, UserError
+from voicebus.errors import MCPServerError, UserError, WrongTypeError
 from voicebus.telemetry.logging import get_logger, raised
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class MCPClientServer(ABC, Generic[Params]):
         params: how the server is reached.
         cache_tools_list: ask for its tools once, until `invalidate_tools_cache` or until it says that they changed.
         name: tells servers apart.
-        client_session_timeout_seconds: s for an answer of the server, also of a tool; None: no limit of its own.
+        client_session_timeout_seconds: s for an answer of the server, also of a tool; None or 0: no limit of its own.
         tool_filter: which of its tools are offered.
         use_structured_content: give the model the structured content of a result, where there is one.
         max_retry_attempts: how often a request is made again that got no answer; -1 for ever. A call whose answer
@@ -102,7 +102,7 @@ class MCPClientServer(ABC, Generic[Params]):
         retry_backoff_seconds_max: s, at most, between attempts; default 30.
         tool_input_guardrails, tool_output_guardrails: for each of its tools.
         max_list_pages: pages of its list of tools; default 100.
-        connect_timeout_seconds: s to open a session, a program's start included; None: as long as it takes.
+        connect_timeout_seconds: s to open a session, a program's start included; None or 0: as long as it takes.
         tool_meta_resolver, custom_data_extractor: there is nothing like them here; they are there to be refused.
 
     Raises:
@@ -144,10 +144,11 @@ class MCPClientServer(ABC, Generic[Params]):
         ):  # fmt: skip
             if given is not None:
                 raise self._wrong(what, "cannot be honoured; leave it out")
-        _check_number(self._name, "client_session_timeout_seconds", client_session_timeout_seconds)
-        _check_number(self._name, "connect_timeout_seconds", connect_timeout_seconds)
-        _check_number(self._name, "retry_backoff_seconds_base", retry_backoff_seconds_base)
-        _check_number(self._name, "retry_backoff_seconds_max", retry_backoff_seconds_max)
+        where = f"MCP server {self._name!r}"
+        checking.number(where, "client_session_timeout_seconds", client_session_timeout_seconds, optional=True)
+        checking.number(where, "connect_timeout_seconds", connect_timeout_seconds, optional=True)
+        checking.number(where, "retry_backoff_seconds_base", retry_backoff_seconds_base)
+        checking.number(where, "retry_backoff_seconds_max", retry_backoff_seconds_max, optional=True)
         if isinstance(max_retry_attempts, bool) or not isinstance(max_retry_attempts, int) or max_retry_attempts < -1:
             raise self._wrong("max_retry_attempts", f"must be a whole number from -1, not {max_retry_attempts!r}")
         if isinstance(tool_filter, Mapping):
@@ -155,11 +156,10 @@ class MCPClientServer(ABC, Generic[Params]):
             if unknown:
                 raise self._wrong("tool_filter", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
             for key, names in tool_filter.items():
-                checking.texts(f"MCP server {self._name!r}", f"tool_filter {key}", names, optional=True)
+                checking.texts(where, f"tool_filter {key}", names, optional=True)
         elif tool_filter is not None and not (callable(tool_filter) and takes(tool_filter, 2)):
             raise self._wrong("tool_filter", f"must be an object or a function (context, tool), not {tool_filter!r}")
         check_require_approval(require_approval, self._name)
-        where = f"MCP server {self._name!r}"
         checking.flag(where, "cache_tools_list", cache_tools_list)
         checking.flag(where, "use_structured_content", use_structured_content)
         checking.function(where, "message_handler", message_handler, optional=True)
@@ -168,13 +168,15 @@ class MCPClientServer(ABC, Generic[Params]):
         checking.listed(where, "tool_input_guardrails", tool_input_guardrails, ToolInputGuardrail, optional=True)
         checking.listed(where, "tool_output_guardrails", tool_output_guardrails, ToolOutputGuardrail, optional=True)
         checking.whole(where, "max_list_pages", max_list_pages, optional=True, least=1)
-        checking.number(where, "retry_backoff_seconds_base", retry_backoff_seconds_base)
         self.cache_tools_list = cache_tools_list
-        self._connect_s = connect_timeout_seconds
-        self._timeout_s = client_session_timeout_seconds
+        self._connect_s = connect_timeout_seconds or None
+        self._timeout_s = client_session_timeout_seconds or None
         self._filter = tool_filter
         self._attempts = max_retry_attempts
-        self._backoff = (retry_backoff_seconds_base, retry_backoff_seconds_max or _BACKOFF_MAX_S)
+        self._backoff = (
+            retry_backoff_seconds_base,
+            _BACKOFF_MAX_S if retry_backoff_seconds_max is None else retry_backoff_seconds_max,
+        )
         self._handler = message_handler
         self._pages = max_list_pages or _LIST_PAGES
         self._making = Making(
@@ -364,7 +366,7 @@ class MCPClientServer(ABC, Generic[Params]):
     def _checked(self, params: Any) -> Params:
         kind = type(self).__name__
         if not isinstance(params, Mapping):
-            raise UserError(f"{kind} params must be an object, not {params!r}")
+            raise WrongTypeError(f"{kind} params must be an object, not {params!r}")
         if unknown := unknown_keys(params, self._ALLOWED):
             raise UserError(f"{kind} params has unknown keys: {unknown}")
         if not isinstance(params.get(self._REQUIRED), str) or not params[self._REQUIRED]:
@@ -404,10 +406,3 @@ def require_mcp() -> None:
         import mcp  # noqa: F401
     except ImportError as error:
         raise UserError("MCP servers need the mcp package; install voicebus[mcp]") from error
-
-
-def _check_number(server: str, name: str, value: Any) -> None:
-    if value is None:
-        return
-    if not checking.is_number(value) or value <= 0:
-        raise UserError(f"MCP server {server!r}: {name} must be a number above 0 or None, not {value!r}")

@@ -30,7 +30,7 @@ from voicebus.engine.inputs import (
     SendToolOutput,
     Trouble,
 )
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongValueError
 from voicebus.runtime.frames import append_frame
 
 # The fields that a client event cannot be without, and their JSON type.
@@ -144,6 +144,10 @@ def _tool_output(event: RealtimeModelSendToolOutput) -> list[Input]:
 
 
 def _interrupt(event: RealtimeModelSendInterrupt) -> list[Input]:
+    if event.playback_only and (event.cancel_response_only or event.force_response_cancel):
+        raise WrongValueError(
+            "RealtimeModelSendInterrupt: playback_only cancels no response; leave it out, or the rest"
+        )
     return [
         Interrupt(event.response_id, cancel=not event.playback_only, truncate=not event.cancel_response_only)
     ]  # fmt: skip

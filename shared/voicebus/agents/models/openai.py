@@ -18,6 +18,7 @@ from voicebus.adapters.openai_realtime import (
     without_credentials,
 )
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
+from voicebus.agents import checking
 from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.functions import presentable
 from voicebus.agents.items import RealtimeToolCallItem
@@ -128,6 +129,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
         """
         if self._connecting or self._port is not None:
             raise AssertionError(_ALREADY)
+        checking.mapping("connect", "options", options)
         self._connecting = True
         try:
             check_options(options)

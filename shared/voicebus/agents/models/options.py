@@ -11,7 +11,7 @@ from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.naming import unknown_keys
 from voicebus.agents.wire_settings import wire_session
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongTypeError, WrongValueError
 
 # What HTTP allows: a token, and text without line breaks (what stands behind one would be a header of its own).
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -42,16 +42,18 @@ def check_options(options: RealtimeModelConfig) -> None:
         raise _wrong("headers", "must map names to values, both of them strings")
     for name, value in (headers or {}).items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise _wrong("headers", f"holds {name!r}, which has a name or a value that no header can have")
+            why = f"holds {name!r}, which has a name or a value that no header can have"
+            raise _wrong("headers", why, kind=WrongValueError)
     if not isinstance(given.get("call_id", "-"), str) or given.get("call_id") == "":
-        raise _wrong("call_id", f"must be a non-empty string, not {given['call_id']!r}")
+        kind = WrongValueError if given["call_id"] == "" else WrongTypeError
+        raise _wrong("call_id", f"must be a non-empty string, not {given['call_id']!r}", kind=kind)
     settings = given.get("initial_model_settings", {})
     if not isinstance(settings, Mapping):
         raise _wrong("initial_model_settings", f"must be a dict of settings, not {settings!r}")
     try:
         wire_session(settings, defaults={})
     except UserError as error:
-        raise UserError(f"model config: 'initial_model_settings': {error}") from None
+        raise type(error)(f"model config: 'initial_model_settings': {error}") from None
     tracker = given.get("playback_tracker")
     if tracker is not None and not isinstance(tracker, RealtimePlaybackTracker):
         raise _wrong("playback_tracker", f"must be a RealtimePlaybackTracker, not {tracker!r}")
@@ -69,11 +71,14 @@ def check_url(url: object, name: str, where: str = "model config") -> None:
         parts = urlsplit(url)
         named = bool(parts.hostname)
     except ValueError as error:
-        raise _wrong(name, f"is no address: {error}", where) from error
+        raise _wrong(name, f"is no address: {error}", where, kind=WrongValueError) from error
     if parts.scheme not in ("ws", "wss") or not named:
         why = f"one of {parts.scheme!r}" if named else "one without a host"
-        raise _wrong(name, f"must be the address of a WebSocket, as wss://host/path, not {why}", where)
+        sentence = f"must be the address of a WebSocket, as wss://host/path, not {why}"
+        raise _wrong(name, sentence, where, kind=WrongValueError)
 
 
-def _wrong(key: str, sentence: str, where: str = "model config") -> UserError:
-    return UserError(f"{where}: {key!r} {sentence}")
+def _wrong(
+    key: str, sentence: str, where: str = "model config", *, kind: type[UserError] = WrongTypeError
+) -> UserError:
+    return kind(f"{where}: {key!r} {sentence}")

@@ -56,8 +56,8 @@ def _tools(settings: Mapping[str, Any]) -> tuple[tuple[ToolSpec, ...], tuple[Hos
     hosted: list[HostedToolSpec] = []
     try:
         tools = as_tools(settings.get("tools") or ())
-    except TypeError as error:
-        raise UserError(f"model_settings tools: {error}") from error
+    except UserError as error:
+        raise type(error)(f"model_settings tools: {error}") from error
     for tool in tools:
         if isinstance(tool, HostedMCPTool):
             hosted.append(HostedToolSpec(tool.server_label, tool.wire))

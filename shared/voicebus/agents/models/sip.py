@@ -92,7 +92,7 @@ class OpenAIRealtimeSIPModel(OpenAIRealtimeWebSocketModel):
         try:
             patch = settings_patch(overrides)
         except UserError as error:
-            raise UserError(f"{where}: overrides: {error}") from None
+            raise type(error)(f"{where}: overrides: {error}") from None
         given: RealtimeModelConfig = {"call_id": _TO_COME, **(model_config or {})}
         # Tools and handoffs are one list on the wire, and each replaces its own kind alone, as when a session begins.
         if patch.pop("tools", None) is not None:

@@ -22,7 +22,7 @@ from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import LOOSE, FunctionSchema, strict_schema
 from voicebus.contracts.streams import QUEUE_NAME, RESERVED_QUEUES
 from voicebus.contracts.tools import TOOL_NAME, is_version
-from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
+from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError, WrongTypeError, WrongValueError
 
 FailureText = Callable[[RunContextWrapper[Any], Exception], str | Awaitable[str]]
 TimeoutText = Callable[[RunContextWrapper[Any], ToolTimeoutError], str | Awaitable[str]]
@@ -119,8 +119,8 @@ class FunctionTool:
             these; they are there to be refused.
 
     Raises:
-        UserError: an argument is wrong, or cannot be honoured.
-        ValueError: the timeout is not above 0, or on a function that runs in a thread, which cannot be stopped.
+        UserError: an argument is wrong, or cannot be honoured; a timeout, say, that is not above 0, or on a function
+            that runs in a thread, which cannot be stopped.
     """
 
     name: str
@@ -187,9 +187,9 @@ class FunctionTool:
         object.__setattr__(self, "__wrapped__", self.function)
 
     def _check(self) -> None:
-        def require(name: str, holds: bool, needed: str) -> None:
+        def require(name: str, holds: bool, needed: str, kind: type[UserError] = WrongTypeError) -> None:
             if not holds:
-                raise UserError(f"tool {self.name!r}: {name} must be {needed}, not {getattr(self, name)!r}")
+                raise kind(f"tool {self.name!r}: {name} must be {needed}, not {getattr(self, name)!r}")
 
         usable = isinstance(self.name, str) and re.fullmatch(TOOL_NAME, self.name) is not None
         require("name", usable, "1 to 64 letters (a to z), digits, _ and -, as models take no other")
@@ -225,7 +225,7 @@ class FunctionTool:
             holds = value is None or (callable(value) and takes(value, 2))
             require(name, holds, "a function (context, error) or None")
         for name, kinds in (("timeout_behavior", TimeoutBehavior), ("executor", ToolExecutor), ("respond", Respond)):
-            require(name, getattr(self, name) in get_args(kinds), one_of(kinds))
+            require(name, getattr(self, name) in get_args(kinds), one_of(kinds), WrongValueError)
         limit = self.approval_timeout
         holds = limit is None or (checking.is_number(limit) and limit > 0)
         require("approval_timeout", holds, "a number of seconds above 0 or None")
@@ -253,16 +253,21 @@ class FunctionTool:
         if limit is None:
             return
         if isinstance(limit, bool) or not isinstance(limit, int | float):
-            raise UserError(f"tool {self.name!r}: timeout_seconds must be a number, not {limit!r}")
+            raise WrongTypeError(f"tool {self.name!r}: timeout_seconds must be a number, not {limit!r}")
         if not (checking.is_number(limit) and limit > 0):
-            raise ValueError(f"tool {self.name!r}: timeout={reprlib.repr(limit)} must be finite and above 0")
+            raise WrongValueError(f"tool {self.name!r}: timeout={reprlib.repr(limit)} must be finite and above 0")
         if self.executor == "process":
             return
         if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:
-            raise ValueError(
+            raise WrongValueError(
                 f"tool {self.name!r}: timeout={limit:g} needs an async function, or executor='process'; "
                 "threads cannot be stopped"
             )
+
+    @property
+    def qualified_name(self) -> str:
+        """`name`: a realtime session knows no namespaces of tools."""
+        return self.name
 
     @property
     def timeout(self) -> float | None:

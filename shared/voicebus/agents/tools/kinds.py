@@ -9,7 +9,7 @@ from voicebus.agents.tools.adopt import adopt_tool, can_adopt
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.remote import RemoteTool, RemoteTools
-from voicebus.errors import UserError
+from voicebus.errors import UserError, WrongTypeError
 
 Tool: TypeAlias = FunctionTool | RemoteTool | HostedMCPTool
 """What the model can call."""
@@ -22,7 +22,7 @@ def as_tools(entries: Iterable[Any]) -> list[ToolEntry]:
     """The entries of an agent's `tools` as our own kinds; function tools and hosted MCP tools of others are adopted.
 
     Raises:
-        TypeError: an entry is no tool at all.
+        WrongTypeError: an entry is no tool at all.
         UserError: it is a tool that a realtime session cannot honour.
     """
     return [_as_tool(entry) for entry in entries]
@@ -48,7 +48,7 @@ def _as_tool(entry: Any) -> ToolEntry:
             f"{kind} {getattr(entry, 'name', None)!r}",
             "; name it in handoffs",
         )
-    raise TypeError(f"{shown} is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool{hint}")
+    raise WrongTypeError(f"{shown} is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool{hint}")
 
 
 def tool_queue(tool: FunctionTool, default_queue: str | None) -> str:
