@@ -42,11 +42,12 @@ class Model:
     heard: list[str | bytes] = field(default_factory=list)
     status: int | None = None
     answer: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"no"
     close_with: int | None = None
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)
-        return Response(self.status, "no", Headers(self.answer), b"no") if self.status else None
+        return Response(self.status, "no", Headers(self.answer), self.body) if self.status else None
 
     async def talk(self, connection: ServerConnection) -> None:
         await connection.send('{"type":"session.created"}')
@@ -175,6 +176,36 @@ async def test_a_key_that_no_header_can_carry_is_told_and_nothing_is_dialled(key
 async def test_a_refused_upgrade_says_so(status: int, fatal: bool, code: str | None) -> None:
     async with serving(Model(status=status)) as model:
         with pytest.raises(ModelLinkError, match=f"refused the connection \\(HTTP {status}\\)") as refused:
+            await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
+    assert (refused.value.fatal, refused.value.code) == (fatal, code)
+
+
+def refusal(code: str | None, kind: str = "invalid_request_error") -> bytes:
+    return json.dumps({"error": {"message": "No.", "type": kind, "code": code, "param": None}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fatal", "code"),
+    [
+        (429, refusal("insufficient_quota"), True, "insufficient_quota"),
+        (429, refusal(None, kind="insufficient_quota"), True, "insufficient_quota"),
+        (429, refusal("rate_limit_exceeded"), False, None),
+        (403, refusal("account_deactivated"), True, "account_deactivated"),
+        (404, refusal("invalid_model"), True, "invalid_model"),
+        (503, b"59\r\n%b\r\n0\r\n\r\n" % refusal("billing_hard_limit_reached"), True, "billing_hard_limit_reached"),
+        (401, refusal("something_new"), True, "invalid_api_key"),
+        (503, refusal("server_error"), False, None),
+        (429, refusal("insufficient_quota")[:-4], False, None),
+        (429, b'{"error": "insufficient_quota"}', False, None),
+        (429, b'["insufficient_quota"]', False, None),
+        (429, b"", False, None),
+    ],
+)
+async def test_what_dialling_again_cannot_mend_is_read_in_the_body_of_a_refusal(
+    status: int, body: bytes, fatal: bool, code: str | None
+) -> None:
+    async with serving(Model(status=status, body=body)) as model:
+        with pytest.raises(ModelLinkError, match=f"HTTP {status}") as refused:
             await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
     assert (refused.value.fatal, refused.value.code) == (fatal, code)
 

@@ -19,10 +19,11 @@ from voicebus.adapters.model_key import Key, authorization, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.proxies import proxy_of
-from voicebus.engine.failures import NO_CALL, is_fatal_status
+from voicebus.engine import wire
+from voicebus.engine.failures import NO_CALL, code_of, is_fatal, is_fatal_status
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelListener
-from voicebus.runtime.frames import dump_event
+from voicebus.runtime.frames import dump_event, parse_event
 
 CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -131,10 +132,11 @@ class OpenAIRealtimeConnector:
             raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error
         except picows.WSHandshakeError as error:
             status = int(error.response.status) if error.response is not None else None
+            told = _fatal_code(error.raw_body or b"")
             raise ModelLinkError(
                 f"the model at {where} refused the connection ({f'HTTP {status}' if status else error})",
-                code=self._code(status),
-                fatal=status is not None and is_fatal_status(status),
+                code=told or self._code(status),
+                fatal=told is not None or (status is not None and is_fatal_status(status)),
                 retry_after=_retry_after(error.response),
             ) from error
         except ProxyError as error:
@@ -204,6 +206,20 @@ def _retry_after(answer: picows.WSUpgradeResponse | None) -> float:
     """How long a server asks to be left alone (s), where it says so in seconds; a date would be of its own clock."""
     given = answer.headers.get("Retry-After", "") if answer is not None and answer.headers else ""
     return float(given) if given.isascii() and given.isdigit() and len(given) < _DIGITS else 0.0
+
+
+def _fatal_code(body: bytes) -> str | None:
+    """The protocol's code in the body of a refusal, where it is one that dialling again cannot mend.
+
+    The status alone does not tell: a quota that is used up is a 429, as a rate limit is. `body` is what came along with
+    the head, which a provider's short JSON does; the lines of a chunked one are left out.
+    """
+    try:
+        refusal = parse_event(body[body.find(b"{") : body.rfind(b"}") + 1])
+    except ValueError:
+        return None
+    code = code_of(wire.mapping(refusal, "error"))
+    return code if is_fatal(code) else None
 
 
 @functools.cache
