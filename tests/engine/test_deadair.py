@@ -5,7 +5,8 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.deadair import DEAD_AIR_TIMER
 from voicebus.engine.inputs import CommitAudio
-from voicebus.engine.state import State
+from voicebus.engine.outputs import Dial
+from voicebus.engine.state import RECONNECT_TIMER, State
 
 
 def seconds(talk: Talk) -> float:
@@ -40,6 +41,14 @@ def test_a_socket_is_replaced_once_for_an_answer_that_never_comes() -> None:
     assert len(talk.records(EventType.MODEL_RECONNECTING)) == 1
     talk.timer("create")
     assert talk.errors() == ["response_create_timeout"]
+
+
+def test_an_answer_that_a_model_does_not_begin_is_asked_of_the_next_model() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.asks()
+    talk.timer(DEAD_AIR_TIMER)
+    talk.timer(DEAD_AIR_TIMER)
+    assert [dial.address for dial in talk.of(Dial, talk.timer(RECONNECT_TIMER))] == [1]
 
 
 def test_an_answer_that_begins_in_time_is_not_counted() -> None:

@@ -963,6 +963,29 @@ def test_a_session_ends_when_each_address_has_refused() -> None:
     assert [close.reason for close in talk.of(Close)] == ["model_lost"]
 
 
+def test_a_model_whose_sockets_come_to_nothing_one_after_the_other_is_left_for_the_next() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.asks("Are you there?")
+    for _ in range(3):
+        talk.begins()
+        talk.loses_the_link()
+        talk.reconnects()
+    assert dialled(talk) == [0, 0, 1]
+    talk.begins()
+    talk.ends()
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    assert dialled(talk) == [0, 0, 1, 0], "which may serve again by now"
+
+
+def test_a_model_alone_is_dialled_again_also_where_its_sockets_come_to_nothing() -> None:
+    talk = Talk().live()
+    for _ in range(4):
+        talk.loses_the_link()
+        talk.reconnects()
+    assert dialled(talk) == [0, 0, 0, 0]
+
+
 def test_what_has_refused_is_asked_again_once_a_socket_was_good() -> None:
     talk = Talk(models=("gpt-realtime", "other")).live()
     talk.loses_the_link(code="insufficient_quota", fatal=True)

@@ -34,6 +34,9 @@ PASSING_CODES: Final = frozenset({"server_error"})
 CIRCUIT_OPEN: Final = "circuit_open"
 """An address that has failed too often of late, and is not dialled for a while."""
 
+DEAD_AIR: Final = "dead_air"
+"""The socket of a model that did not begin its answer is left."""
+
 KEY_UNAVAILABLE: Final = "model_key_unavailable"
 """The function that gives the model's key raised, took too long or gave none: it is asked again."""
 
@@ -80,7 +83,7 @@ _KNOWN_CODES: Final = (
         "response_failed",
         "response_create_timeout",
         "response_stalled",
-        "dead_air",
+        DEAD_AIR,
         CIRCUIT_OPEN,
         KEY_UNAVAILABLE,
         SESSION_EXPIRED,

@@ -17,7 +17,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
 from voicebus.engine.config import Recovering, Transport
-from voicebus.engine.failures import CIRCUIT_OPEN, MESSAGE_TOO_BIG, SESSION_EXPIRED, is_fatal
+from voicebus.engine.failures import CIRCUIT_OPEN, DEAD_AIR, MESSAGE_TOO_BIG, SESSION_EXPIRED, is_fatal
 from voicebus.engine.inputs import LinkLost
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio
 from voicebus.engine.oversized import leave_out_largest, refuse_largest
@@ -33,6 +33,8 @@ Event = Mapping[str, Any]
 _PROVED_S: Final = 10.0
 # One that expired may have been short-lived by its server's choice.
 _PROVED_EXPIRED_S: Final = 0.5
+# So often a model is dialled again whose sockets serve and come to nothing, before the next one is tried.
+_FRUITLESS: Final = 2
 _ECHOES: Final = frozenset({"conversation.item.added", "conversation.item.created", "conversation.item.done"})
 TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done", "conversation.item.retrieved"}
 """Events that may tell something of the socket itself, or of what it was told; all others pass by."""
@@ -101,15 +103,17 @@ class Recovery:
     def _next(self, item: LinkLost, code: str | None, *, was_live: bool) -> float | None:
         """Choose where to dial: after how long (s); None where each address has refused, or enough was tried.
 
-        What has served is tried first again; where nothing answers, the next one in turn may, after a while. One that
-        refuses is passed over at once, and not tried again until a socket was good.
+        What has served is tried first again, unless it did not begin its answer, or a few of its sockets in turn came
+        to nothing; where nothing answers, the next one in turn may, after a while. One that refuses is passed over at
+        once, and not tried again until a socket was good.
         """
         fatal = item.fatal or is_fatal(code, item.close_code)
         if fatal:
             self._useless.add(self.address)
         refuses = fatal or code == CIRCUIT_OPEN
         count = max(1, len(self._p.config.models))
-        start = 0 if was_live and not refuses else self.address + 1
+        serves = was_live and not refuses and code != DEAD_AIR and self._backoff.attempt < _FRUITLESS
+        start = 0 if serves else self.address + 1
         turn = ((start + step) % count for step in range(count))
         before, after = self.address, next((address for address in turn if address not in self._useless), None)
         if after is None:
@@ -341,7 +345,7 @@ class Recovery:
 def _cause(item: LinkLost, code: str | None, *, was_live: bool, moves: bool) -> str:
     if code == SESSION_EXPIRED:
         return "expired"
-    if code in ("model_silent", "dead_air"):
+    if code in ("model_silent", DEAD_AIR):
         return "silent" if code == "model_silent" else "dead_air"
     if moves and (item.fatal or is_fatal(code, item.close_code) or code == CIRCUIT_OPEN):
         return "fallback"

@@ -16,6 +16,7 @@ from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
 from voicebus.engine.deadair import DEAD_AIR_TIMER
 from voicebus.engine.dialects import translate
+from voicebus.engine.failures import DEAD_AIR
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -394,7 +395,7 @@ class Session:
             self._linking.recovery.due()
         elif item.key == DEAD_AIR_TIMER:
             if self._p.dead_air.fired():
-                self._linking.lost(LinkLost("The model does not answer.", code="dead_air", jitter=0.5))
+                self._linking.lost(LinkLost("The model does not answer.", code=DEAD_AIR, jitter=0.5))
         else:
             self._timers.fired(item.key)
 
