@@ -10,7 +10,7 @@ from typing import Any, Final
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.failures import without_key
-from voicebus.engine.view import OWN_METADATA_KEY
+from voicebus.engine.view import public_metadata
 
 # A response object of the protocol has none of these; some servers echo them, and they are the server side's own.
 _SECRET: Final = ("instructions", "tools", "tool_choice", "prompt")
@@ -36,7 +36,7 @@ class Chain:
         self.server_called: bool = False
         self.cut: bool = False
         self._response = response
-        self._metadata = _client_metadata(response.get("metadata"))
+        self._metadata = public_metadata(response.get("metadata"))
         self._output: list[Any] = []
         self._usage: Any = None
         self._items: dict[str, Any] = {}
@@ -111,12 +111,6 @@ def _without_key(response: Mapping[str, Any]) -> Mapping[str, Any]:
     details = wire.mapping(response, "status_details")
     error = wire.mapping(details, "error")
     return {**response, "status_details": {**details, "error": without_key(error)}} if error else response
-
-
-def _client_metadata(metadata: Any) -> Any:
-    if not isinstance(metadata, Mapping):
-        return metadata
-    return {key: value for key, value in metadata.items() if key != OWN_METADATA_KEY} or None
 
 
 def _status_details(status: str, reason: str) -> dict[str, Any] | None:

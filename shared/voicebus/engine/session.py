@@ -82,7 +82,7 @@ from voicebus.engine.state import (
 )
 from voicebus.engine.timers import Timers
 from voicebus.engine.verdicts import Verdicts
-from voicebus.engine.view import ClientView
+from voicebus.engine.view import ClientView, public_event
 from voicebus.errors import UserError
 
 # Of an event that says something, in the order in which `ModelSide.say_on` takes them.
@@ -266,7 +266,7 @@ class Session:
         if not isinstance(admitted, ModelEvent):
             return
         if self._p.config.raw_events:
-            self._out.emit("raw_model_event", event=item.event if admitted is last else admitted.event)
+            self._out.emit("raw_model_event", event=public_event(item.event if admitted is last else admitted.event))
         for event in events[:-1]:
             self._take(ModelEvent({**admitted.event, "type": event["type"]}))
         if events:

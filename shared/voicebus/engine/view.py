@@ -26,6 +26,22 @@ OWN_PREFIX: Final = "vb_"
 OWN_METADATA_KEY: Final = "voicebus"
 
 
+def public_metadata(metadata: Any) -> Any:
+    """A response's metadata as those who asked for it gave them: without our mark, None where that was all."""
+    if not isinstance(metadata, Mapping):
+        return metadata
+    return {key: value for key, value in metadata.items() if key != OWN_METADATA_KEY} or None
+
+
+def public_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model's event as programs and clients see it who ask for all of them: without our mark on a response."""
+    response = event.get("response")
+    metadata = response.get("metadata") if isinstance(response, Mapping) else None
+    if not isinstance(metadata, Mapping) or OWN_METADATA_KEY not in metadata:
+        return event
+    return {**event, "response": {**response, "metadata": public_metadata(metadata)}}
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Send this server event to the client (an error, `session.updated`, ...)."""

@@ -1,6 +1,7 @@
 """Direct access to the model layer of a session that runs: listeners, raw messages, playback, models of one's own."""
 
 import base64
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from support.waiting import wait_until
 from voicebus import (
     OpenAIRealtimeWebSocketModel,
     RealtimeAgent,
+    RealtimeModel,
+    RealtimeModelConfig,
+    RealtimeModelRawServerEvent,
     RealtimeModelSendEvent,
     RealtimeModelSendRawMessage,
+    RealtimeModelSendUserInput,
     RealtimePlaybackTracker,
     RealtimeRunner,
 )
@@ -87,6 +92,35 @@ async def test_a_raw_message_goes_through_the_session() -> None:
                     assert "no.such.event" in str(event.error)
                     break
         assert "no.such.event" not in server.types()
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["in a session", "by itself"])
+async def test_raw_events_have_the_metadata_that_the_program_gave(alone: bool) -> None:
+    """And none where it gave none: programs tell answers of their own from others by that."""
+    ear, aside = Ear(), {"response": {"conversation": "none", "metadata": {"topic": "aside"}}}
+    async with running_simulator() as simulator, AsyncExitStack() as stack:
+        options: RealtimeModelConfig = {"api_key": "k", "url": simulator.url}
+        model: RealtimeModel = OpenAIRealtimeWebSocketModel()
+        if not alone:
+            session = await stack.enter_async_context(await RealtimeRunner(AGENT).run(model_config=options))
+            model = session.model
+        model.add_listener(ear)
+        if alone:
+            stack.push_async_callback(model.close)
+            await model.connect(options)
+        for count, event in enumerate(
+            (
+                RealtimeModelSendUserInput("hello"),
+                RealtimeModelSendRawMessage({"type": "response.create", "other_data": aside}),
+            ),
+            start=1,
+        ):
+            await model.send_event(event)
+            await wait_until(lambda n=count: ear.raw().count("response.done") == n, description="the answer")
+    for kind in ("response.created", "response.done"):
+        raw = [event.data for event in ear.heard if isinstance(event, RealtimeModelRawServerEvent)]
+        shown = [event["response"]["metadata"] for event in raw if event["type"] == kind]
+        assert shown == [None, {"topic": "aside"}]
 
 
 async def test_a_tracker_says_where_the_session_truncates() -> None:

@@ -122,7 +122,8 @@ async def test_raw_events_come_only_where_asked(gateway: Gateway) -> None:
         for client in (raw, plain):
             await client.send("send_message", text="[[say: hello]]")
             await client.until("turn_ended")
-    assert raw.events("raw_model_event")
+    begun = [event["event"] for event in raw.events("raw_model_event") if event["event"]["type"] == "response.created"]
+    assert [event["response"]["metadata"] for event in begun] == [None]  # our mark is our own
     assert not plain.events("raw_model_event")
 
 

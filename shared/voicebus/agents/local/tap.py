@@ -32,6 +32,7 @@ from voicebus.engine.inputs import (
     UpdateAgent,
 )
 from voicebus.engine.state import SESSION_CREATED
+from voicebus.engine.view import public_event
 from voicebus.errors import ModelLinkError
 from voicebus.runtime.frames import AudioDelta
 
@@ -68,7 +69,7 @@ class WireTap:
         self._face.settle()
 
     def _server_event(self, event: Mapping[str, Any]) -> None:
-        self._face.raw(RealtimeModelRawServerEvent(event))
+        self._face.raw(RealtimeModelRawServerEvent(public_event(event)))
         derived = semantic_events(event)
         if not derived:
             self._underived(event)

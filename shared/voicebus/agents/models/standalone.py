@@ -31,6 +31,7 @@ from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import End, Input, LinkLost, ModelAudio, ModelEvent
 from voicebus.engine.outputs import ForwardAudio, Record
 from voicebus.engine.session import Session
+from voicebus.engine.view import public_event
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import SessionDriver
@@ -135,7 +136,7 @@ class Standalone:
             if delta is not None:
                 self._publish(RealtimeModelRawServerEvent(event_of(delta)))
         elif isinstance(item, ModelEvent):
-            self._publish(RealtimeModelRawServerEvent(item.event))
+            self._publish(RealtimeModelRawServerEvent(public_event(item.event)))
             for meaning in semantic_events(item.event):
                 if isinstance(meaning, RealtimeModelToolCallEvent) and self._session.has_declined(meaning.call_id):
                     continue
