@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
 
 OWN_PREFIX: Final = "vb_"
@@ -35,9 +36,9 @@ def public_metadata(metadata: Any) -> Any:
 
 def public_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """A model's event as programs and clients see it who ask for all of them: without our mark on a response."""
-    response = event.get("response")
-    metadata = response.get("metadata") if isinstance(response, Mapping) else None
-    if not isinstance(metadata, Mapping) or OWN_METADATA_KEY not in metadata:
+    response = wire.mapping(event, "response")
+    metadata = wire.mapping(response, "metadata")
+    if OWN_METADATA_KEY not in metadata:
         return event
     return {**event, "response": {**response, "metadata": public_metadata(metadata)}}
 
