@@ -15,8 +15,11 @@ from websockets.http11 import Request, Response
 
 from support.connect_proxy import connect_proxy
 from support.servers import free_port
+from support.talk import Talk
 from support.waiting import wait_until
+from voicebus import OpenAIRealtimeWebSocketModel
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
+from voicebus.adapters.sockets import CLOSE_TIMEOUT_S, Keepalive
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelConnector, ModelLink
 
@@ -113,6 +116,19 @@ def test_a_proxy_that_is_none_is_refused_before_anything_is_dialled(monkeypatch:
     monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example")
     with pytest.raises(SettingsError, match="HTTPS_PROXY"):
         OpenAIRealtimeConnector("wss://models.example/v1/realtime", api_key="k").require_credentials()
+
+
+def test_a_link_that_is_dead_without_a_word_is_known_for_dead_before_its_answer_is_given_up() -> None:
+    talk = Talk().asked()
+    given_up_s = talk.timers()["stall"] - talk.now
+    transport = OpenAIRealtimeWebSocketModel()._transport
+    for link in (
+        OpenAIRealtimeConnector("ws://h/")._keepalive,
+        Keepalive(transport["ping_interval"], transport["ping_timeout"]),
+    ):
+        assert link.interval_s is not None
+        assert link.timeout_s is not None
+        assert link.interval_s + link.timeout_s + CLOSE_TIMEOUT_S < given_up_s
 
 
 async def test_large_frames_pass_both_ways() -> None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from voicebus.adapters.model_key import ask, authorization
 from voicebus.adapters.openai_realtime import (
     CONNECT_TIMEOUT_S,
+    MODEL_PING_INTERVAL_S,
     OpenAIRealtimeConnector,
     authenticates,
     without_credentials,
@@ -57,7 +58,7 @@ _OVERRIDES: Final = ("connect", "add_listener", "remove_listener", "send_event",
 class TransportConfig(TypedDict):
     """How the WebSocket behaves. Times in s.
 
-    `ping_interval`: between our pings, None for none (default 20). `ping_timeout`: how long a pong may take, None for
+    `ping_interval`: between our pings, None for none (default 5). `ping_timeout`: how long a pong may take, None for
     ever (default 20). `handshake_timeout`: for connecting (default 10). `max_size`: bytes of one message from the
     server, None for no limit (default).
     """
@@ -428,7 +429,7 @@ class _Transport(TypedDict):
 
 def _transport(given: Mapping[str, Any]) -> _Transport:
     defaults: dict[str, Any] = {
-        "ping_interval": PING_INTERVAL_S,
+        "ping_interval": MODEL_PING_INTERVAL_S,
         "ping_timeout": PING_INTERVAL_S,
         "handshake_timeout": CONNECT_TIMEOUT_S,
         "max_size": None,
