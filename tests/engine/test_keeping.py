@@ -1,7 +1,7 @@
 """A session that another owner goes on with: what is kept of it, and what is made of that."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome
+from voicebus.engine import keeping
 from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.config import Approval
@@ -27,6 +28,7 @@ from voicebus.engine.outputs import (
 )
 from voicebus.engine.retelling import Said, comes_again
 from voicebus.engine.state import State
+from voicebus.utf8 import encoded
 
 CALLS = (EventType.TOOL_START, EventType.TOOL_END, EventType.TOOL_APPROVAL_REQUIRED)
 
@@ -394,6 +396,27 @@ def test_a_message_with_a_large_picture_that_no_model_has_confirmed_is_said_to_t
     connects(after)
     (said,) = after.sent("conversation.item.create")
     assert said["item"]["content"][0]["image_url"] == picture
+
+
+def test_messages_that_no_model_confirms_are_encoded_once_each_however_often_they_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words: list[str] = []
+
+    def noting(encode: Callable[[Any], bytes], value: Any) -> bytes:
+        if isinstance(value, dict) and value.get("type") == "conversation.item.create":
+            words.append(value["item"]["content"][0]["text"])
+        return encoded(encode, value)
+
+    monkeypatch.setattr(keeping, "encoded", noting)
+    talk = Talk(keeps=True).live()
+    for number in range(20):
+        talk.put(SendMessage([{"type": "input_text", "text": str(number)}]))
+    assert words == [str(number) for number in range(20)]
+    after = heir(talk)
+    connects(after)
+    said = [one["item"]["content"][0]["text"] for one in after.sent("conversation.item.create")]
+    assert said == words[:20]
 
 
 def detected(talk: Talk, item_id: str = "item_1", *, ms: int = 1500) -> Talk:

@@ -89,8 +89,8 @@ class Keeper:
         self._is_first = kept is None or bool(kept.work.get("first"))
         self._work: dict[str, Any] = {}
         self._said_at = 0.0
-        self._said: Sequence[Mapping[str, Any]] = ()
-        self._said_size = 0
+        # What stands in `work` as `said`, each with its JSON: it may be long, and stands there in several.
+        self._said: list[tuple[Mapping[str, Any], msgspec.Raw]] = []
 
     def said_on(self) -> None:
         """After an input that only said more of an answer, whose text is written now and then."""
@@ -136,11 +136,15 @@ class Keeper:
             work["commits"] = commits
         if turns := p.detected.turns:
             work["turns"], work["owes_beside"] = turns, self._owes(beside_turns=True)
-        if said := p.out.uplink.said():
-            if said != self._said:  # pictures are long
-                self._said, self._said_size = said, len(encoded(_encode, said))
-            work["said"] = said if self._said_size <= _MAX_SAID else []
+        if said := self._encoded(p.out.uplink.said()):
+            work["said"] = said
         return work
+
+    def _encoded(self, said: Sequence[Mapping[str, Any]]) -> list[msgspec.Raw]:
+        known = {id(event): (event, text) for event, text in self._said}
+        self._said = [known.get(id(event)) or (event, msgspec.Raw(encoded(_encode, event))) for event in said]
+        texts = [text for _, text in self._said]
+        return texts if sum(memoryview(text).nbytes for text in texts) <= _MAX_SAID else []
 
     def _owes(self, *, beside_turns: bool = False) -> bool:
         """Whether the user is to get an answer that would be missing if everything ended now (as in `recovery.py`);

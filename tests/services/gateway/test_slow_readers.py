@@ -2,12 +2,15 @@
 
 import json
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from services.gateway.clients import TestClient, native
 from support.waiting import wait_until
-from voicebus_services.gateway.faces import outlet
+from voicebus.runtime import frames
+from voicebus_services.gateway.faces import outlet, told_history
 from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.wiring import Gateway
 
@@ -70,6 +73,22 @@ async def test_a_speaker_that_reads_late_is_told_all_but_histories_that_others_r
     histories = [event["history"] for event in speaker.events("history_updated")]
     assert len(histories) < 2 * TURNS
     assert sum(TEXT in json.dumps(item) for item in histories[-1]) == TURNS
+
+
+async def test_of_its_histories_each_item_is_encoded_once(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    large: list[str] = []
+
+    def dump_event(event: Mapping[str, Any]) -> bytes:
+        frame = frames.dump_event(event)
+        if len(frame) > len(TEXT):
+            large.append(event["item_id"])
+        return frame
+
+    monkeypatch.setattr(told_history, "dump_event", dump_event)
+    async with native(gateway, sock=narrow(gateway), max_queue=1, ping_interval=None) as speaker:
+        started = await speaker.until("history_updated")
+        await talk(speaker, gateway, started["session"])
+    assert len(set(large)) == len(large) == TURNS
 
 
 async def test_who_comes_back_to_more_than_may_wait_gets_all_of_it(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.adapters.sockets import NO_STATUS, NORMAL, TRY_AGAIN_LATER
+from voicebus.adapters.sockets.pieces import Pieces
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, SessionEnded, SessionStarted, for_callers
 from voicebus.engine.config import Face
@@ -30,6 +31,7 @@ from voicebus_services.gateway.faces.native_input import NativeInput
 from voicebus_services.gateway.faces.native_recalling import Recalling
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.faces.said_again import UNSAID, SaidAgain
+from voicebus_services.gateway.faces.told_history import ToldHistory
 
 log = get_logger(__name__)
 
@@ -80,6 +82,7 @@ class NativeFace(SessionFace):
         self._waiting: asyncio.TimerHandle | None = None
         self._recalling = Recalling(self.recorded, host.recall, self._admit, self.turn_away)
         self._history: Sequence[Mapping[str, Any]] = ()
+        self._told_history = ToldHistory()
         self.ending = Ending()
         self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not. Each speaker is told
@@ -148,6 +151,7 @@ class NativeFace(SessionFace):
         self.agent = self.agent if self.driver is None else self.driver.agent
         super().retire()
         self._missed.take()
+        self._told_history = ToldHistory()
 
     def _items(self) -> Sequence[Mapping[str, Any]]:
         return self._history if self.driver is None else self.driver.history
@@ -278,7 +282,7 @@ class NativeFace(SessionFace):
             if self._lacks_audio and not connection.observes:
                 greeting |= {"resend_audio": True, "resend_turns": self._said_again.turns}
             connection.send(self._event("session_resumed", from_seq, greeting))
-        connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
+        connection.send(self._frame("history_updated", from_seq, self._clock.at_ms(), {"history": self._items()}))
         return from_seq
 
     def _with_token(self, token: str) -> bytes:
@@ -346,9 +350,16 @@ class NativeFace(SessionFace):
         if kind == "raw_model_event":
             listeners = [listener for listener in listeners if listener.raw]
         if listeners:
-            frame = event_frame(kind, seq, self.session, at_ms, data)
+            frame = self._frame(kind, seq, at_ms, data)
             for listener in listeners:
                 listener.send(frame, state=kind == "history_updated")
+
+    def _frame(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> bytes | Pieces:
+        if kind == "history_updated":
+            return self._told_history.updated(seq, self.session, at_ms, data["history"])
+        if kind == "history_added":
+            return self._told_history.added(seq, self.session, at_ms, data["item"])
+        return event_frame(kind, seq, self.session, at_ms, data)
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
         at_ms = self._clock.at_ms()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pybase64
 
 from voicebus.adapters.sockets import NORMAL, Socket
+from voicebus.adapters.sockets.pieces import Pieces
 from voicebus.engine.outputs import ForwardAudio
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import event_frame
@@ -59,7 +60,7 @@ class NativeConnection:
         self._early: list[tuple[bool, bytes]] | None = []
         self._waits = False
         # What waits behind acknowledgements (frame, binary, audio, state), and of how many; None where nothing has to.
-        self._behind: list[tuple[bytes, bool, bool, bool]] | None = None
+        self._behind: list[tuple[bytes | Pieces, bool, bool, bool]] | None = None
         self._unwritten = 0
         self._told = 0
         self._latest: asyncio.TimerHandle | None = None
@@ -117,7 +118,7 @@ class NativeConnection:
         if self._outlet is not None:
             self._outlet.release()
 
-    def send(self, frame: bytes, *, state: bool = False) -> None:
+    def send(self, frame: bytes | Pieces, *, state: bool = False) -> None:
         """Tell the client something; a `state` says all that the one before it did."""
         self._put(frame, binary=False, audio=False, state=state)
 
@@ -152,7 +153,7 @@ class NativeConnection:
         for frame, binary, audio, state in behind or ():
             self._put(frame, binary=binary, audio=audio, state=state)
 
-    def _put(self, frame: bytes, *, binary: bool, audio: bool, state: bool = False) -> None:
+    def _put(self, frame: bytes | Pieces, *, binary: bool, audio: bool, state: bool = False) -> None:
         if self._behind is not None:
             self._behind.append((frame, binary, audio, state))
         elif self._outlet is not None:

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from voicebus.adapters.sockets import TRY_AGAIN_LATER, Socket
+from voicebus.adapters.sockets.pieces import Pieces
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -40,7 +41,7 @@ TOO_SLOW: Final = "too slow"
 
 
 class _Frame(NamedTuple):
-    message: bytes
+    message: bytes | Pieces
     binary: bool
     audio: bool
     state: bool
@@ -78,12 +79,14 @@ class Outlet:
         self.dropped = 0
         """Bytes of audio that were dropped."""
 
-    def send(self, message: bytes, *, binary: bool = False, audio: bool = False, state: bool = False) -> None:
+    def send(self, message: bytes | Pieces, *, binary: bool = False, audio: bool = False, state: bool = False) -> None:
         """Send a frame, or keep it for later; nothing once closed. A `state` says all that the one before it did."""
         if self._closed:
             return
         if not self._waiting and not self._withheld and not self._socket.is_congested:
-            if binary:
+            if isinstance(message, Pieces):
+                self._socket.send_pieces(message)
+            elif binary:
                 self._socket.send_binary(message)
             else:
                 self._socket.send_text(message)
@@ -152,7 +155,10 @@ class Outlet:
         return frame
 
     def _put(self, frame: _Frame) -> None:
-        (self._socket.send_binary if frame.binary else self._socket.send_text)(frame.message)
+        if isinstance(frame.message, Pieces):
+            self._socket.send_pieces(frame.message)
+        else:
+            (self._socket.send_binary if frame.binary else self._socket.send_text)(frame.message)
 
     def _count(self, frame: _Frame, sign: int) -> None:
         size = sign * len(frame.message)

@@ -7,6 +7,8 @@ at once: what cannot be written yet is buffered up to `MAX_BUFFERED`, beyond whi
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from voicebus.adapters.sockets.pieces import Pieces
+
 MAX_MESSAGE: Final = 32 * 1024 * 1024
 """Bytes of one message, fragments together; a peer that sends more is closed with 1009."""
 
@@ -54,6 +56,10 @@ class Socket(Protocol):
         ...
 
     def send_binary(self, message: bytes) -> None: ...
+
+    def send_pieces(self, message: Pieces) -> None:
+        """As `send_text`."""
+        ...
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Start the closing handshake. The connection is cut after `CLOSE_TIMEOUT_S` without an answer, unless the peer

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -24,6 +25,8 @@ from voicebus.adapters.sockets import (
 from voicebus.adapters.sockets.acknowledged import acknowledged
 from voicebus.adapters.sockets.arriving import Arriving
 from voicebus.adapters.sockets.burst import Burst, burst, head
+from voicebus.adapters.sockets.large import LARGE_MESSAGE, LargeMessages, large_messages
+from voicebus.adapters.sockets.pieces import Pieces
 from voicebus.adapters.sockets.unfinished import Unfinished, everybody
 from voicebus.telemetry.logging import get_logger
 
@@ -33,7 +36,7 @@ log: Final = get_logger(__name__)
 # overwrites: on uvloop's own transports two large messages in one turn of the loop then leave as garbage.
 # And a client's side copies the payload into a buffer that is never made smaller.
 _COPIED_BY_PICOWS: Final = 8192
-_HEADER_ROOM: Final = 14
+_HEADER_ROOM: Final = bytes(14)
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
 
@@ -98,6 +101,7 @@ class PicowsSocket(WSListener):
         # read, as nothing more is read before.
         self._taken = 0
         self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._large: LargeMessages = large_messages()
         self._peer_code: int | None = None
         self._peer_reason = ""
         self._cut: asyncio.TimerHandle | None = None
@@ -124,6 +128,12 @@ class PicowsSocket(WSListener):
 
     def send_binary(self, message: bytes) -> None:
         self._send(_BINARY, message)
+
+    def send_pieces(self, message: Pieces) -> None:
+        if len(message) <= _COPIED_BY_PICOWS:
+            self.send_text(bytes(message))
+        elif not self._closing and self._transport is not None and self._has_room():
+            self._send_large(self._transport, _TEXT, message, len(message))
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         if self._closing or self._transport is None:
@@ -169,26 +179,36 @@ class PicowsSocket(WSListener):
         if small and self._burst.open and not (self.is_congested or self._transport.is_client_side):
             self._gather(message, kind == _BINARY)
             return
-        self._leave()
-        # One message may be larger than the limit, a backlog may not: so it is judged before a message is added, and
-        # the largest one that is still leaving does not count.
-        backlog = (
-            self._transport.underlying_transport.get_write_buffer_size() - self._leaving if self.is_congested else 0
-        )
-        if backlog > self._max_buffered:
-            log.warning("peer does not read, dropping it", buffered=self._max_buffered)
-            self._closing = True
-            # Not here: the caller is in the middle of its outputs.
-            asyncio.get_running_loop().call_soon(self._abort)
+        if not self._has_room():
             return
         if small:
             self._transport.send(kind, message)
+            if self.is_congested:
+                self._leaving = max(self._leaving, len(message))
         else:
-            framed = bytearray(_HEADER_ROOM)
-            framed += message
-            self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
+            self._send_large(self._transport, kind, (message,), len(message))
+
+    def _has_room(self) -> bool:
+        """Send what was gathered; whether more may be sent. A peer that does not read is dropped."""
+        self._leave()
+        if self._transport is None or not self.is_congested:
+            return True
+        # One message may be larger than the limit, a backlog may not: so it is judged before a message is added, and
+        # the largest one that is still leaving does not count.
+        if self._transport.underlying_transport.get_write_buffer_size() - self._leaving <= self._max_buffered:
+            return True
+        log.warning("peer does not read, dropping it", buffered=self._max_buffered)
+        self._closing = True
+        # Not here: the caller is in the middle of its outputs.
+        asyncio.get_running_loop().call_soon(self._abort)
+        return False
+
+    def _send_large(self, transport: WSTransport, kind: WSMsgType, pieces: Iterable[bytes], size: int) -> None:
+        """Send a message of `size` bytes that picows does not copy: in memory that is taken once, for all of it."""
+        framed = bytearray().join((_HEADER_ROOM, *pieces))
+        transport.send_reuse_external_bytearray(kind, framed, len(_HEADER_ROOM))
         if self.is_congested:
-            self._leaving = max(self._leaving, len(message))
+            self._leaving = max(self._leaving, size)
 
     def _gather(self, message: bytes, binary: bool) -> None:
         if not self._gathered:
@@ -254,12 +274,13 @@ class PicowsSocket(WSListener):
                 self._other(transport, frame, kind)
             # Nearly every frame is a whole text message of an open connection.
             elif not (self._closing or transport.is_close_frame_sent):
-                if self._taken >= _SHARE:
-                    self._wait(frame.get_payload_as_bytes(), binary=False)
+                message = frame.get_payload_as_bytes()
+                if self._taken >= _SHARE or (len(message) > LARGE_MESSAGE and not self._large.takes(len(message))):
+                    self._wait(message, binary=False)
                 else:
                     self._taken = 0 if is_last else self._taken + 1
                     try:
-                        self._listener.text(frame.get_payload_as_bytes())
+                        self._listener.text(message)
                     except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
                         self._not_handled(error)
         finally:
@@ -294,7 +315,7 @@ class PicowsSocket(WSListener):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
         elif self.arriving.in_fragments or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
-        elif self._taken >= _SHARE:
+        elif self._taken >= _SHARE or not self._is_its_turn(payload):
             self._wait(payload, kind == _BINARY)
         else:
             self._taken = 0 if frame.last_in_buffer else self._taken + 1
@@ -350,8 +371,9 @@ class PicowsSocket(WSListener):
             self._deliver_waiting()
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
-            deliver = self._wait if self._waiting else self._deliver
-            deliver(self.arriving.taken(), self.arriving.is_binary)
+            message = self.arriving.taken()
+            deliver = self._wait if self._waiting or not self._is_its_turn(message) else self._deliver
+            deliver(message, self.arriving.is_binary)
         elif self._transport is not None and not self._transport.is_client_side:
             self.count()
 
@@ -380,9 +402,13 @@ class PicowsSocket(WSListener):
             self.pause_reading()
             loop.call_later(ahead_s, self.resume_reading)
 
+    def _is_its_turn(self, message: bytes) -> bool:
+        return len(message) <= LARGE_MESSAGE or self._large.takes(len(message))
+
     def _wait(self, message: bytes, binary: bool) -> None:
-        """Deliver this in a later turn of the loop, and read no more until then."""
+        """Deliver this, and what comes behind it, in a later turn of the loop, and read no more until then."""
         if not self._waiting:
+            self._taken = _SHARE
             self.pause_reading()
             asyncio.get_running_loop().call_soon(self._go_on)
         self._waiting.append((message, binary))
@@ -390,7 +416,7 @@ class PicowsSocket(WSListener):
     def _go_on(self) -> None:
         """Deliver the next share of what waits."""
         left, self._burst.open = _SHARE, True
-        while left and self._waiting and not self._closing:
+        while left and self._waiting and not self._closing and self._is_its_turn(self._waiting[0][0]):
             left -= 1
             self._deliver(*self._waiting.popleft())
         self._burst.end()

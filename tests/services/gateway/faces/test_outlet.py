@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from support.waiting import wait_until
+from voicebus.adapters.sockets.pieces import Pieces
 from voicebus_services.gateway.faces import outlet
 from voicebus_services.gateway.faces.outlet import CROWDED, Crowd, Outlet
 
@@ -37,6 +38,9 @@ class FakeSocket:
 
     def send_binary(self, message: bytes) -> None:
         self.sent.append(message)
+
+    def send_pieces(self, message: Pieces) -> None:
+        self.sent.append(bytes(message))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed = (code, reason)
@@ -201,6 +205,28 @@ async def test_states_that_find_room_are_all_told() -> None:
         out.send(b"%d" % number, state=True)
     socket.reads(True)
     await wait_until(lambda: len(socket.sent) == 51, description="what waited")
+
+
+class Counted(Pieces):
+    """Counts how often it is put together."""
+
+    made = 0
+
+    def __bytes__(self) -> bytes:
+        Counted.made += 1
+        return super().__bytes__()
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_what_comes_in_pieces_is_put_together_as_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "made", 0)
+    socket, out = stalled()
+    for number in range(50):
+        out.send(Counted([b"state ", b"%04d" % number]), state=True)
+    assert Counted.made == 0
+    socket.reads(True)
+    await wait_until(lambda: socket.sent and socket.sent[-1] == b"state 0049", description="what was kept")
+    assert Counted.made == len(socket.sent) - 1 < 8
 
 
 async def test_where_too_much_waits_for_all_together_each_has_a_share_of_its_bounds(
