@@ -175,6 +175,34 @@ def test_a_client_may_send_back_all_that_it_was_shown() -> None:
         assert refusal(view, {**created["session"], **changed}) == ("unknown_parameter", f"session.{name}")
 
 
+@pytest.mark.parametrize(
+    "audio",
+    [
+        {},
+        {"input": {}},
+        {"output": {"voice": "marin"}},
+        {"input": {"turn_detection": None}, "output": {"speed": 1.0, "voice": "marin"}},
+    ],
+)
+def test_parts_that_change_nothing_pass_where_a_client_may_set_nothing_of_the_whole(audio: Event) -> None:
+    view = make_view("tools")
+    assert update(view, audio=audio).patch == {"type": "realtime"}
+
+
+def test_a_part_that_a_client_may_not_set_is_named() -> None:
+    view = make_view("tools")
+    assert refusal(view, {"type": "realtime", "audio": {"output": {"speed": 1.0, "voice": "ash"}}}) == (
+        "forbidden_parameter",
+        "session.audio.output.voice",
+    )
+
+
+def test_tracing_as_it_is_shown_is_not_sent_to_a_model_that_takes_it_once() -> None:
+    view = make_view("tracing")
+    assert update(view, tracing=None).patch == {"type": "realtime"}
+    assert update(view, tracing="auto").patch == {"type": "realtime", "tracing": "auto"}
+
+
 def test_the_update_of_an_unmodified_openai_agents_client_applies() -> None:
     view = make_view()
     audio = {

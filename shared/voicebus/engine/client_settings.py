@@ -57,6 +57,8 @@ _KNOWN: Final[Mapping[str, Any]] = {
     },
 }
 _UNCHANGED: Final = object()
+# Objects that hold nothing but settings, each of which a client sets by itself (protocol 4.2).
+_OF_SETTINGS: Final = frozenset({"audio", "audio.input", "audio.output"})
 # Settings that a client which may not make them has for itself alone.
 _OWN_VIEW: Final = frozenset({"tracing"})
 # Updates of one client without their answer; as many as the session itself waits for.
@@ -148,8 +150,8 @@ class ClientSettings:
                 continue  # as the client was shown it: its id, when it expires, what this version knows nothing of
             if key == "model":
                 self._check_model(value)
-            elif key in _OWN_VIEW and not self.may_set(key):
-                own_view[key] = value
+            elif key in _OWN_VIEW and (not self.may_set(key) or value == self._shown.get(key)):
+                own_view[key] = value  # which the model takes once, also where it changes nothing
             elif key != "type" and (kept := self._settable(value, self._shown.get(key), key)) is not _UNCHANGED:
                 patch[key] = kept
         tools = self._tools.check(patch.pop("tools"), "session.tools") if "tools" in patch else None
@@ -211,10 +213,10 @@ class ClientSettings:
             return value
         if value == shown:
             return _UNCHANGED
-        if isinstance(value, Mapping) and self._may_set_part(path):
+        if isinstance(value, Mapping) and (path in _OF_SETTINGS or self._may_set_part(path)):
             inner = shown if isinstance(shown, Mapping) else {}
             parts = {key: self._settable(part, inner.get(key), f"{path}.{key}") for key, part in value.items()}
-            return {key: part for key, part in parts.items() if part is not _UNCHANGED}
+            return {key: part for key, part in parts.items() if part is not _UNCHANGED} or _UNCHANGED
         raise forbidden(f"session.{path}")
 
 
