@@ -45,7 +45,8 @@ class ToldHistory:
     def _encoded(self, item: Item) -> bytes:
         item_id = item["item_id"]
         known = self._known.get(item_id)
-        # What is told of an item once more has often changed nothing of it.
-        if known is None or (known[0] is not item and known[0] != item):
-            known = self._known[item_id] = item, dump_event(item)
+        if known is None or known[0] is not item:
+            # What is told of an item once more has often changed nothing of it.
+            text = known[1] if known is not None and known[0] == item else dump_event(item)
+            known = self._known[item_id] = item, text
         return known[1]

@@ -1,6 +1,7 @@
 """What a history's frames tell, and how little is done for those that tell most of it again."""
 
 import json
+import weakref
 from typing import Any, Final
 
 import pytest
@@ -63,6 +64,20 @@ def test_of_a_long_history_only_what_has_changed_is_encoded(encoded: list[str]) 
     frame = told.updated(*ABOUT, history)
     assert encoded[100:] == ["item_50"]
     assert json.loads(bytes(frame))["history"] == history
+
+
+class Item(dict[str, Any]):
+    """One that can be referred to weakly."""
+
+
+def test_an_item_that_was_told_once_more_is_remembered_as_it_was_told_last() -> None:
+    told = ToldHistory()
+    first, again = Item(item(0)), Item(item(0))
+    former = weakref.ref(first)
+    told.updated(*ABOUT, [first])
+    del first
+    told.updated(*ABOUT, [again])
+    assert former() is None, "it would be compared with every frame, and keep its text in memory"
 
 
 def test_frames_that_wait_have_their_items_in_common() -> None:
