@@ -51,6 +51,20 @@ def test_an_answer_that_a_model_does_not_begin_is_asked_of_the_next_model() -> N
     assert [dial.address for dial in talk.of(Dial, talk.timer(RECONNECT_TIMER))] == [1]
 
 
+def test_an_answer_that_a_model_says_it_has_and_does_not_begin_is_asked_on_another_socket() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.transcript("Hello?")
+    (create,) = talk.sent("response.create", talk.timer(DEAD_AIR_TIMER))
+    talk.fails("conversation_already_has_active_response", "Wait.", create["event_id"])
+    talk.timer(DEAD_AIR_TIMER)
+    assert talk.session.state is State.RECONNECTING
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
+    talk.begins()
+    talk.ends()
+    assert not talk.errors()
+
+
 def test_an_answer_that_begins_in_time_is_not_counted() -> None:
     talk = Talk().live()
     talk.user_speaks("item_u")

@@ -383,6 +383,8 @@ class Turns:
             return False, None
         self._release()
         if create.withdrawn or (create.optional and code == ALREADY_ACTIVE):
+            # Nothing is seen of the response that the model says it has: it is waited for as before it was asked.
+            self.awaited |= create.nudge and not create.withdrawn and self.responses.active is None
             return True, None
         if code != ALREADY_ACTIVE or create.manual:
             return True, create  # a client that met the server's own response is told so, as by any server
