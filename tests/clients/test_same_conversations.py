@@ -21,6 +21,7 @@ from voicebus.testing import (
     ScriptedRealtimeServer,
     ServerStep,
     audio_turn,
+    barge_in,
     end_turn,
     function_call,
     open_turn,
@@ -84,6 +85,11 @@ CONVERSATIONS: Final[Mapping[str, tuple[list[ServerStep], list[list[Any]], dict[
         [ServerStep(CREATE, open_turn("Wait")), ServerStep({"item": {"content": [{"text": "c"}]}}, end_turn()),
          ServerStep(CREATE, [audio_turn("Both"), LAST])],
         [["say", "a"], ["until", "agent_start", 1], ["say", "b"], ["say", "c"], UNTIL_LAST], {},
+    ),
+    "an answer that the user speaks into": (
+        [ServerStep(CREATE, open_turn("Let me tell you", bytes(48_000))),
+         ServerStep("input_audio_buffer.append", barge_in("Stop."))],
+        [["say", "tell me"], ["until", "audio", 1], ["audio", 960], ["until", "conversation.item.truncated", 1]], {},
     ),
     "another agent by the program's word": (
         [ServerStep(CREATE, [audio_turn("Bills here"), LAST])], [["update_agent"], ["say", "hi"], UNTIL_LAST], {},

@@ -75,6 +75,7 @@ async def test_speech_stops_the_answer_and_the_server_cancels_it(stage: Stage) -
         await server.connections[0].emit(barge_in("Stop."))
         await talk.until("audio_interrupted", item_id=audio["item_id"])
         await server.wait_for("conversation.item.truncate")
+        await talk.until("audio_end", item_id=audio["item_id"])  # as the server ends all that it has begun
         await talk.until("agent_end")
     assert len(cuts(server)) == 1
     assert server.received("response.cancel") == []

@@ -239,7 +239,8 @@ class ModelSide:
 
     def _audio_done(self, event: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))
-        if response is not None and not response.muted:
+        # Who has heard of an answer also hears of the end of its sound, where it was interrupted as well.
+        if response is not None and (not response.muted or response.first_audio is not None):
             item_id, index = wire.text(event, "item_id"), wire.index(event, "content_index")
             self._p.out.emit("audio_end", item_id=item_id, content_index=index)
             part = self._p.playback.parts.get((item_id, index))
