@@ -96,7 +96,10 @@ async def test_a_raw_message_goes_through_the_session() -> None:
 
 @pytest.mark.parametrize("alone", [False, True], ids=["in a session", "by itself"])
 async def test_raw_events_have_the_metadata_that_the_program_gave(alone: bool) -> None:
-    """And none where it gave none: programs tell answers of their own from others by that."""
+    """And none where it gave none: programs tell answers of their own from others by that.
+
+    An answer beside the conversation is in no history, as the model does not know of it either.
+    """
     ear, aside = Ear(), {"response": {"conversation": "none", "metadata": {"topic": "aside"}}}
     async with running_simulator() as simulator, AsyncExitStack() as stack:
         options: RealtimeModelConfig = {"api_key": "k", "url": simulator.url}
@@ -112,6 +115,9 @@ async def test_raw_events_have_the_metadata_that_the_program_gave(alone: bool) -
         await wait_until(lambda: "response.done" in ear.raw(), description="the answer")
         await model.send_event(RealtimeModelSendRawMessage({"type": "response.create", "other_data": aside}))
         await wait_until(lambda: ear.raw().count("response.done") == 2, description="the answer of its own")
+        if not alone:
+            messages = [item for item in session.history if item.type == "message"]
+            assert [item.role for item in messages] == ["user", "assistant"]
     for kind in ("response.created", "response.done"):
         raw = [event.data for event in ear.heard if isinstance(event, RealtimeModelRawServerEvent)]
         shown = [event["response"]["metadata"] for event in raw if event["type"] == kind]
