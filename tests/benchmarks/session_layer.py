@@ -5,9 +5,10 @@
 A small model says thousands of audio deltas (50 ms of sound each), transcript deltas, and rounds of one tool call each.
 Deltas come in two ways. In a burst the program never waits, so what it does with a delta is all that is counted. One at
 a time, a frame each and PAUSE_S between them, it sleeps before each as in a real call, so its waking up is counted too:
-the kernel's and the event loop's part, which no layer can save. The last column tells how much that is: a program
+the kernel's and the event loop's part, which no layer can save. The column `no layer` tells how much that is: a program
 without any layer, which reads each frame of a `picows` connection, the leanest that there is, as JSON and answers the
-calls by itself. Counted is the CPU of the program's process, so a busy machine changes little.
+calls by itself. What a layer costs is what it takes above that; the last column is ours beside theirs. Counted is the
+CPU of the program's process, so a busy machine changes little.
 
 Both layers get the same bytes from the same server, in the order in which the protocol documents the fields, are driven
 by the same program, show every event of theirs, and parse and dial by their own means: that is part of a layer.
@@ -183,10 +184,11 @@ def main() -> int:
             for sdk, python in pythons.items():
                 measured[sdk].append(load(python, sdk, url))
     theirs_is = f"openai-agents {versions['openai-agents']}"
-    sys.stdout.write(f"{'CPU us per':32}{'voicebus':>10}{theirs_is:>24}{'ratio':>8}{'no layer':>10}\n")
+    sys.stdout.write(f"{'CPU us per':32}{'voicebus':>10}{theirs_is:>24}{'ratio':>8}{'no layer':>10}{'above it':>10}\n")
     for kind, name in KINDS.items():
         ours, theirs, bare = (statistics.median(one[kind] for one in measured[sdk]) for sdk in pythons)
-        sys.stdout.write(f"{name:32}{ours:10.1f}{theirs:24.1f}{ours / theirs:8.2f}{bare:10.1f}\n")
+        above = (ours - bare) / (theirs - bare)
+        sys.stdout.write(f"{name:32}{ours:10.1f}{theirs:24.1f}{ours / theirs:8.2f}{bare:10.1f}{above:10.2f}\n")
     return 0
 
 
