@@ -1,11 +1,12 @@
 """The certificate of a public port: read, checked, and read again when its files change.
 
-New connections get the pair that was last found whole; those that stand keep theirs. A pair that cannot be used, or one
-that is being replaced while it is read, leaves the last one in place and is looked at again.
+New connections get the pair that was last found whole; those that stand keep theirs. A pair that cannot be used or has
+expired, or one that is being replaced while it is read, leaves the last one in place and is looked at again.
 """
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -55,6 +56,8 @@ class Certificate:
 
     async def follow(self, *, every_s: float = LOOK_AGAIN_S) -> None:
         """Read the files again whenever they have changed, until cancelled."""
+        if (why := await asyncio.to_thread(self._expired)) is not None:  # it is the only one there is
+            log.warning("clients refuse the TLS certificate", error=why)
         while True:
             await asyncio.sleep(every_s)
             await asyncio.to_thread(self.look_again)
@@ -67,11 +70,26 @@ class Certificate:
                 return
             # Before it is read: what changes meanwhile is seen the next time.
             self._seen = seen
-            self.context = self._read()
+            context = self._read()
+            if (why := self._expired()) is not None:
+                raise SettingsError(why)  # noqa: TRY301 - told as all others that cannot be used
+            self.context = context
         except SettingsError as error:
             log.warning("the new TLS certificate cannot be used, the last one stays", error=str(error))
         else:
             log.info("TLS certificate read again", certificate=str(self._chain))
+
+    def _expired(self) -> str | None:
+        """What is to be said of a certificate that no client takes any more; None of any other."""
+        from cryptography import x509  # noqa: PLC0415 - what checks settings alone is installed without it
+
+        try:
+            ended = x509.load_pem_x509_certificate(self._chain.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):  # it is being replaced, or OpenSSL, which has read it, is less strict
+            return None
+        if ended > datetime.now(UTC):
+            return None
+        return f"{CERT_SETTING}: the certificate in {str(self._chain)!r} expired at {ended.isoformat()}; renew it"
 
     def _look(self) -> _Seen:
         try:

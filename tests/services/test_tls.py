@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -88,6 +89,32 @@ async def test_a_broken_new_pair_leaves_the_last_one_and_is_logged(
         assert await served_by(server.port, authority) == "second"
     assert caplog.text.count("cannot be used, the last one stays") == 2
     assert "is not the key of the certificate" in caplog.text
+
+
+async def test_a_new_pair_that_has_expired_leaves_the_last_one(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.issue("first")
+    certificate = Certificate(pair.certificate, pair.key)
+    async with serving(FastAPI(), host="127.0.0.1", port=0, certificate=certificate) as server:
+        replace(pair, authority.issue("old", until=datetime(2020, 1, 1, tzinfo=UTC)))
+        certificate.look_again()
+        assert await served_by(server.port, authority) == "first"
+        assert "expired at 2020-01-01T00:00:00+00:00; renew it" in caplog.text
+        replace(pair, authority.issue("second"))
+        certificate.look_again()
+        assert await served_by(server.port, authority) == "second"
+
+
+async def test_a_server_that_has_only_a_certificate_that_has_expired_says_so(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = authority.issue("old", until=datetime(2020, 1, 1, tzinfo=UTC))
+    following = asyncio.create_task(Certificate(pair.certificate, pair.key).follow())
+    try:
+        await wait_until(lambda: "expired at 2020-01-01" in caplog.text, description="the warning")
+    finally:
+        following.cancel()
 
 
 async def test_the_files_are_followed_while_they_are_served(authority: Authority) -> None:

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -24,9 +25,9 @@ class Authority:
         self.file = folder / "authority.pem"
         self._authority.cert_pem.write_to_path(str(self.file))
 
-    def issue(self, name: str = "server") -> Pair:
+    def issue(self, name: str = "server", *, until: datetime | None = None) -> Pair:
         """A pair for localhost, in files of this name; those that are there are replaced as secrets are mounted."""
-        issued = self._authority.issue_cert("localhost", "127.0.0.1", common_name=name)
+        issued = self._authority.issue_cert("localhost", "127.0.0.1", common_name=name, not_after=until)
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
         for path, content in ((pair.certificate, chain), (pair.key, issued.private_key_pem.bytes())):
