@@ -81,7 +81,8 @@ class Certificate:
 
     def _expired(self) -> str | None:
         """What is to be said of a certificate that no client takes any more; None of any other."""
-        from cryptography import x509  # noqa: PLC0415 - what checks settings alone is installed without it
+        # Here, as what checks settings alone is installed without it.
+        from cryptography import x509
 
         try:
             ended = x509.load_pem_x509_certificate(self._chain.read_bytes()).not_valid_after_utc
