@@ -28,8 +28,8 @@ from voicebus.runtime.frames import dump_event, parse_event
 CONNECT_TIMEOUT_S: Final = 10.0
 
 MODEL_PING_INTERVAL_S: Final = 5.0
-"""A link that is dead without a word is known for dead 27 s after its last event (a pong may take 20 s, the close 2 s):
-before an answer that it broke off is given up as one that stalls (30 s), and would not be asked for again."""
+"""A link that is dead without a word is known for dead 27 s after its last event (a pong is waited for 20 s, the close
+2 s): before an answer that it broke off is given up as one that stalls (30 s), and would not be asked for again."""
 
 _KEEPALIVE: Final = Keepalive(interval_s=MODEL_PING_INTERVAL_S)
 

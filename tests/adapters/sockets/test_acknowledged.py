@@ -1,4 +1,7 @@
-"""How far a peer has come is told of every connection: by the kernel of TCP's, else by what is buffered here."""
+"""How far a peer has come is told of every connection: by the kernel of TCP's, else by what is buffered here.
+
+What it has sent is told of TCP's alone, and also where nothing of it is read here.
+"""
 
 import asyncio
 import socket
@@ -10,7 +13,7 @@ import pytest
 import uvloop
 
 from support.waiting import wait_until
-from voicebus.adapters.sockets.acknowledged import acknowledged
+from voicebus.adapters.sockets.acknowledged import acknowledged, received
 
 LARGE = 30_000_000
 
@@ -86,6 +89,32 @@ def test_of_a_connection_that_is_no_tcp_it_is_what_is_not_buffered_any_more(new_
         runner.run(main())
 
 
+def test_what_a_peer_has_sent_grows_also_while_nothing_of_it_is_read(new_loop: NewLoop) -> None:
+    end, peer = tcp()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            transport.pause_reading()
+            before = received(transport)
+            peer.sendall(b"x" * 1000)
+            await wait_until(lambda: received(transport) == before + 1000, description="the news of it")
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_what_a_peer_has_sent_over_no_tcp_is_not_counted(new_loop: NewLoop) -> None:
+    end, peer = socket.socketpair()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            peer.sendall(b"x" * 1000)
+            assert received(transport) == 0
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
 @pytest.mark.parametrize("asked_before", [False, True])
 def test_a_connection_that_is_closed_may_be_asked(new_loop: NewLoop, asked_before: bool) -> None:
     end, peer = tcp()
@@ -97,6 +126,7 @@ def test_a_connection_that_is_closed_may_be_asked(new_loop: NewLoop, asked_befor
             transport.abort()
             await asyncio.to_thread(peer.recv, 1)
             assert acknowledged(transport) == 0
+            assert received(transport) == 0
 
     with peer, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

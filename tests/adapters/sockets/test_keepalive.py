@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -87,6 +88,25 @@ async def test_a_peer_that_answers_no_ping_is_dropped() -> None:
         await wait_until(lambda: ear.ended, description="the end")
     assert pings
     assert ear.ended == [ABNORMAL]
+
+
+@pytest.mark.parametrize(("interval_s", "timeout_s"), [(0.01, 0.05), (0.05, 0.01)])
+async def test_a_peer_whose_pong_stands_behind_what_it_sends_is_kept_while_anything_comes(
+    monkeypatch: pytest.MonkeyPatch, interval_s: float, timeout_s: float
+) -> None:
+    ear, asked = Ear(), itertools.count(1)
+    comes = True
+
+    def received(_: object) -> int:
+        return next(asked) if comes else 0
+
+    monkeypatch.setattr("voicebus.adapters.sockets.picows_socket.received", received)
+    async with raw_server(pongs=False) as (url, pings):
+        await connect(url, ear, headers={}, timeout_s=5, keepalive=Keepalive(interval_s, timeout_s))
+        await wait_until(lambda: len(pings) > 15, description="pings for longer than a pong may take")
+        assert not ear.ended
+        comes = False
+        await wait_until(lambda: ear.ended, description="the end")
 
 
 async def test_pings_without_a_limit_for_their_answer_drop_nobody() -> None:

@@ -27,7 +27,9 @@ CLOSE_LIMIT_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """Pings of our own: one every `interval_s` (None: none), and how long a pong may take (None: for ever)."""
+    """Pings of our own: one every `interval_s` (None: none), and how long nothing may come while a pong is waited for
+    (None: for ever).
+    """
 
     interval_s: float | None = PING_INTERVAL_S
     timeout_s: float | None = PING_INTERVAL_S
