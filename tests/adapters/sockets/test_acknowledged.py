@@ -1,6 +1,6 @@
 """How far a peer has come is told of every connection: by the kernel of TCP's, else by what is buffered here.
 
-What it has sent is told of TCP's alone, and also where nothing of it is read here.
+What it has sent, and whether it takes what waits, is told of TCP's alone, also where nothing is read here.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from support.waiting import wait_until
-from voicebus.adapters.sockets.acknowledged import acknowledged, received
+from voicebus.adapters.sockets.acknowledged import Progress, acknowledged, progress
 
 LARGE = 30_000_000
 
@@ -95,9 +95,9 @@ def test_what_a_peer_has_sent_grows_also_while_nothing_of_it_is_read(new_loop: N
     async def main() -> None:
         async with transport_of(end) as transport:
             transport.pause_reading()
-            before = received(transport)
+            before = progress(transport).sent
             peer.sendall(b"x" * 1000)
-            await wait_until(lambda: received(transport) == before + 1000, description="the news of it")
+            await wait_until(lambda: progress(transport).sent == before + 1000, description="the news of it")
 
     with peer, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
@@ -109,7 +109,26 @@ def test_what_a_peer_has_sent_over_no_tcp_is_not_counted(new_loop: NewLoop) -> N
     async def main() -> None:
         async with transport_of(end) as transport:
             peer.sendall(b"x" * 1000)
-            assert received(transport) == 0
+            assert progress(transport) == Progress()
+
+    with peer, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_a_peer_that_takes_what_waits_for_it_is_there(new_loop: NewLoop) -> None:
+    end, peer = tcp()
+
+    async def main() -> None:
+        async with transport_of(end) as transport:
+            transport.write(b"x" * LARGE)
+            before = progress(transport)
+            assert before.waiting > 0
+            await asyncio.to_thread(take, peer, 9_000_000)
+            await wait_until(lambda: progress(transport).is_beyond(before), description="the news of it")
+            await asyncio.to_thread(take, peer, LARGE - 9_000_000)
+            await wait_until(lambda: progress(transport).taken >= LARGE, description="that it has all")
+            # That nothing waits any more says nothing of who took it.
+            assert not progress(transport).is_beyond(before)
 
     with peer, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
@@ -126,7 +145,7 @@ def test_a_connection_that_is_closed_may_be_asked(new_loop: NewLoop, asked_befor
             transport.abort()
             await asyncio.to_thread(peer.recv, 1)
             assert acknowledged(transport) == 0
-            assert received(transport) == 0
+            assert progress(transport).sent == 0
 
     with peer, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

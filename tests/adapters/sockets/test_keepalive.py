@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from support.waiting import wait_until
 from voicebus.adapters.sockets import ABNORMAL, MESSAGE_TOO_BIG, Keepalive, Socket
+from voicebus.adapters.sockets.acknowledged import Progress
 from voicebus.adapters.sockets.dialling import connect
 
 
@@ -97,10 +98,10 @@ async def test_a_peer_whose_pong_stands_behind_what_it_sends_is_kept_while_anyth
     ear, asked = Ear(), itertools.count(1)
     comes = True
 
-    def received(_: object) -> int:
-        return next(asked) if comes else 0
+    def progress(_: object) -> Progress:
+        return Progress(sent=next(asked) if comes else 0)
 
-    monkeypatch.setattr("voicebus.adapters.sockets.picows_socket.received", received)
+    monkeypatch.setattr("voicebus.adapters.sockets.picows_socket.progress", progress)
     async with raw_server(pongs=False) as (url, pings):
         await connect(url, ear, headers={}, timeout_s=5, keepalive=Keepalive(interval_s, timeout_s))
         await wait_until(lambda: len(pings) > 15, description="pings for longer than a pong may take")

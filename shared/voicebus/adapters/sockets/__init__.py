@@ -27,7 +27,7 @@ CLOSE_LIMIT_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """Pings of our own: one every `interval_s` (None: none), and how long nothing may come while a pong is waited for
+    """Pings of our own: one every `interval_s` (None: none), and how long nothing may move while a pong is waited for
     (None: for ever).
     """
 

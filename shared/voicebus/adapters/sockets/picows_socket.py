@@ -22,7 +22,7 @@ from voicebus.adapters.sockets import (
     Keepalive,
     SocketListener,
 )
-from voicebus.adapters.sockets.acknowledged import acknowledged, received
+from voicebus.adapters.sockets.acknowledged import Progress, acknowledged, progress
 from voicebus.adapters.sockets.arriving import Arriving
 from voicebus.adapters.sockets.burst import Burst, burst, head
 from voicebus.adapters.sockets.large import LARGE_MESSAGE, LargeMessages, large_messages
@@ -81,8 +81,8 @@ class PicowsSocket(WSListener):
         self._keepalive = keepalive
         self._next_ping: asyncio.TimerHandle | None = None
         self._no_pong: asyncio.TimerHandle | None = None
-        # What the peer had sent as its pong was waited for.
-        self._received = 0
+        # How far the connection was as a pong began to be waited for.
+        self._progress = Progress()
         self._transport: WSTransport | None = None
         # What was sent while more of one read was to be delivered: heads and messages.
         self._burst: Burst = burst()
@@ -358,7 +358,7 @@ class PicowsSocket(WSListener):
         if self._transport is None or self._keepalive is None or self._closing:
             return
         self._transport.send_ping()
-        if self._no_pong is None or self._has_sent():
+        if self._no_pong is None or self._moves():
             self._await_pong()
         self._ping_later()
 
@@ -366,17 +366,17 @@ class PicowsSocket(WSListener):
         if self._no_pong is not None:
             self._no_pong.cancel()
         if self._transport is not None and self._keepalive is not None and self._keepalive.timeout_s is not None:
-            self._received = received(self._transport.underlying_transport)
+            self._progress = progress(self._transport.underlying_transport)
             self._no_pong = asyncio.get_running_loop().call_later(self._keepalive.timeout_s, self._silent)
 
-    def _has_sent(self) -> bool:
-        """Whether anything came since a pong is waited for. It stands behind what was sent before it: a model says a
-        minute at once, of which a slow way may have as much to bring.
+    def _moves(self) -> bool:
+        """Whether anything moved since a pong is waited for. It stands behind what the peer sent before it, and its
+        ping behind what we did: a minute of sound, or a picture, that a slow way is long about.
         """
-        return self._transport is not None and received(self._transport.underlying_transport) != self._received
+        return self._transport is not None and progress(self._transport.underlying_transport).is_beyond(self._progress)
 
     def _silent(self) -> None:
-        if self._has_sent():
+        if self._moves():
             self._await_pong()
             return
         log.warning("peer does not answer pings, dropping it")

@@ -58,7 +58,7 @@ _OVERRIDES: Final = ("connect", "add_listener", "remove_listener", "send_event",
 class TransportConfig(TypedDict):
     """How the WebSocket behaves. Times in s.
 
-    `ping_interval`: between our pings, None for none (default 5). `ping_timeout`: how long nothing may come while a
+    `ping_interval`: between our pings, None for none (default 5). `ping_timeout`: how long nothing may move while a
     pong is waited for, None for ever (default 20). `handshake_timeout`: for connecting (default 10). `max_size`: bytes
     of one message from the server, None for no limit (default).
     """
