@@ -90,12 +90,17 @@ async def test_the_context_that_was_given_is_what_the_program_finds(gateways: Ga
     assert contextual.FOUND == [{"guest": "Ada"}]
 
 
-async def test_nobody_comes_and_the_session_ends(gateways: Gateways) -> None:
-    async with gateways(resume_grace=0.2, max_sessions=1) as gateway:
-        made = (await create(gateway)).json()
+async def test_a_session_to_which_nobody_has_come_yet_takes_a_slot(gateways: Gateways) -> None:
+    async with gateways(max_sessions=1) as gateway:
+        await create(gateway)
         full = await create(gateway)
         assert (full.status_code, full.json()["code"]) == (503, "full")
         assert full.headers["retry-after"]
+
+
+async def test_nobody_comes_and_the_session_ends(gateways: Gateways) -> None:
+    async with gateways(resume_grace=0.2) as gateway:
+        made = (await create(gateway)).json()
         await wait_until(lambda: not list(gateway.sessions), description="the session's end")
         async with native(gateway, f"?session={made['id']}&token={made['token']}&seq=1") as late:
             assert await late.closed() in (1000, 4404)
