@@ -13,6 +13,10 @@ def seconds(talk: Talk) -> float:
     return sum(observed.value for observed in talk.observed("dead_air"))
 
 
+def speaks_again(talk: Talk, *, after: float) -> None:
+    talk.model("input_audio_buffer.speech_started", item_id="item_v", audio_start_ms=2000, after=after)
+
+
 def test_the_model_is_asked_that_should_have_answered_by_itself_and_then_its_socket_is_replaced() -> None:
     talk = Talk().live()
     talk.user_speaks("item_u")
@@ -63,6 +67,54 @@ def test_an_answer_that_a_model_says_it_has_and_does_not_begin_is_asked_on_anoth
     talk.begins()
     talk.ends()
     assert not talk.errors()
+
+
+def test_an_answer_is_not_asked_for_in_the_middle_of_what_the_caller_says() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    speaks_again(talk, after=1.0)
+    talk.model("input_audio_buffer.speech_stopped", item_id="item_v", audio_end_ms=9000, after=7.0)
+    assert not talk.sent("response.create")
+    assert seconds(talk) == 0
+    assert talk.timers()[DEAD_AIR_TIMER] == talk.now + 3
+    assert len(talk.sent("response.create", talk.timer(DEAD_AIR_TIMER))) == 1
+
+
+def test_a_socket_is_not_replaced_in_the_middle_of_what_the_caller_says_but_after_it() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.timer(DEAD_AIR_TIMER)
+    speaks_again(talk, after=1.0)
+    assert talk.timers()[DEAD_AIR_TIMER] == talk.now + 30
+    assert seconds(talk) == 4
+    talk.model("input_audio_buffer.speech_stopped", item_id="item_v", audio_end_ms=9000, after=7.0)
+    talk.timer(DEAD_AIR_TIMER)
+    assert talk.session.state is State.RECONNECTING
+    assert seconds(talk) == 7
+
+
+def test_speech_whose_end_is_not_heard_of_does_not_keep_an_answer_from_being_asked_for() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    speaks_again(talk, after=1.0)
+    began = talk.now
+    assert len(talk.sent("response.create", talk.timer(DEAD_AIR_TIMER))) == 1
+    assert talk.now == began + 30
+    talk.timer(DEAD_AIR_TIMER)
+    assert talk.now == began + 33
+    assert talk.session.state is State.RECONNECTING
+
+
+def test_noise_that_is_taken_for_speech_again_and_again_does_not_either() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    began = talk.now + 1.0
+    while not talk.sent("response.create"):
+        speaks_again(talk, after=1.0)
+        if talk.timers()[DEAD_AIR_TIMER] <= talk.now + 1.0:
+            talk.timer(DEAD_AIR_TIMER)
+        talk.model("input_audio_buffer.speech_stopped", item_id="item_v", audio_end_ms=2500, after=1.0)
+    assert talk.now <= began + 35
 
 
 def test_an_answer_that_begins_in_time_is_not_counted() -> None:

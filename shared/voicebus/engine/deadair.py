@@ -2,7 +2,7 @@
 
 First the model is asked, where it should have answered by itself. If nothing begins then either, its socket is
 replaced, once for each answer; the replay asks again. Where nobody asked for an answer, or a guardrail has not let the
-turn pass yet, there is none.
+turn pass yet, there is none, nor while the user speaks: an answer is not asked for in the middle of what they say.
 """
 
 from typing import Final
@@ -11,6 +11,10 @@ from voicebus.engine.outbox import Outbox
 from voicebus.engine.turns import Turns
 
 DEAD_AIR_TIMER: Final = "dead_air"
+
+# How long users are listened to during one wait, from when they first speak (s). Longer, and the end of what they say
+# counts as lost: nobody would be answered any more.
+_PATIENCE: Final = 30.0
 
 
 class DeadAir:
@@ -21,26 +25,35 @@ class DeadAir:
         self._turns = turns
         self._limit = limit
         self._counted: float | None = None
-        self._waits = False
+        self._waits = self._listens = False
+        self._patient_until: float | None = None
         self._asked = self._replaced = False
 
     def settle(self) -> None:
-        """After each input: whether an answer is waited for now."""
+        """After each input: whether an answer is waited for now, and whether the user speaks meanwhile."""
         waits = self._limit > 0 and self._turns.awaits_answer
-        if waits == self._waits:
+        listens = waits and self._turns.speaking and self._is_patient
+        if (waits, listens) == (self._waits, self._listens):
             return
-        self._waits = waits
-        if waits:
+        self._waits, self._listens = waits, listens
+        if waits and not listens:
             self._out.set_timer(DEAD_AIR_TIMER, self._limit)
             return
-        self._out.cancel_timer(DEAD_AIR_TIMER)
-        if self._turns.responses.active is not None:
-            self._asked = self._replaced = False
+        if listens:
+            if self._patient_until is None:
+                self._patient_until = self._out.now + _PATIENCE
+            self._out.set_timer(DEAD_AIR_TIMER, self._patient_until - self._out.now)
+        else:
+            self._patient_until = None
+            self._out.cancel_timer(DEAD_AIR_TIMER)
+            if self._turns.responses.active is not None:
+                self._asked = self._replaced = False
         self._count()
         self._counted = None
 
     def fired(self) -> bool:
-        """Nothing has begun for the limit: whether the socket is to be replaced."""
+        """Nothing has begun for the limit, or for all patience: whether the socket is to be replaced."""
+        self._listens = False
         if self._counted is None:
             self._counted = self._out.now - self._limit
         self._count()
@@ -51,6 +64,10 @@ class DeadAir:
         self._turns.ask()
         self._out.set_timer(DEAD_AIR_TIMER, self._limit)
         return False
+
+    @property
+    def _is_patient(self) -> bool:
+        return self._patient_until is None or self._out.now < self._patient_until
 
     def _count(self) -> None:
         if self._counted is not None:
