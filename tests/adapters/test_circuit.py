@@ -11,6 +11,10 @@ from voicebus.adapters.circuit import CircuitBreaker, GuardedConnector
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelLink, ModelListener
 
+CREATED = b'{"type":"session.created"}'
+ANSWERS = b'{"type":"response.created","response":{"id":"resp_1"}}'
+DONE = b'{"type":"response.done","response":{"id":"resp_1","status":"completed"}}'
+
 
 @dataclass
 class Clock:
@@ -65,6 +69,22 @@ async def failing(guarded: GuardedConnector, times: int, code: str | None = None
         with pytest.raises(ModelLinkError) as raised:
             await guarded.connect(Listener(), model="m")
         assert raised.value.code == code
+
+
+async def dies(
+    connector: Connector,
+    guarded: GuardedConnector,
+    clock: Clock,
+    *frames: bytes,
+    after: float = 1.0,
+    code: int | None = None,
+) -> None:
+    """A link says this and is lost."""
+    await guarded.connect(Listener(), model="m")
+    for frame in frames:
+        connector.listeners[-1].model_frame(frame)
+    clock.now += after
+    connector.listeners[-1].model_lost("cut", code)
 
 
 async def test_an_address_that_fails_five_times_is_left_alone_and_tried_once_after_a_rest() -> None:
@@ -143,6 +163,71 @@ async def test_links_that_were_good_stay_good_whatever_the_model_complains_of_la
     for listener in connector.listeners:
         listener.model_lost("cut", None)
     assert gauge("good") == 0
+
+
+async def test_a_model_whose_sockets_die_in_the_answers_of_three_sessions_is_left_alone_until_one_is_complete() -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("cutting", clock))
+    for frames in ((CREATED, ANSWERS), (CREATED,), (CREATED, ANSWERS)):
+        assert gauge("cutting") == 0
+        await dies(connector, guarded.of_session(), clock, *frames)
+    assert gauge("cutting") == 1
+    await failing(guarded.of_session(), 1, "circuit_open")
+    clock.now += 1.0
+    await guarded.of_session().connect(Listener(), model="m")
+    connector.listeners[-1].model_frame(CREATED)
+    await failing(guarded.of_session(), 1, "circuit_open")
+    connector.listeners[-1].model_frame(ANSWERS)
+    connector.listeners[-1].model_frame(DONE)
+    assert gauge("cutting") == 0
+
+
+async def test_sockets_that_die_among_good_answers_leave_the_circuit_closed() -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("mostly", clock))
+    await guarded.of_session().connect(Listener(), model="m")
+    good = connector.listeners[-1]
+    for frame in (CREATED, ANSWERS, DONE):
+        good.model_frame(frame)
+    for _ in range(10):
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS, DONE, ANSWERS)
+    for _ in range(10):
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        good.model_frame(DONE)
+    assert gauge("mostly") == 0
+
+
+async def test_one_session_whose_answers_kill_its_sockets_leaves_the_circuit_closed_for_the_others() -> None:
+    clock, connector = Clock(), Connector()
+    session = GuardedConnector(connector, CircuitBreaker("one-of-them", clock)).of_session()
+    for _ in range(10):
+        await dies(connector, session, clock, CREATED, ANSWERS)
+    assert gauge("one-of-them") == 0
+
+
+async def test_sockets_that_die_together_count_as_one() -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("restarting", clock))
+    for _ in range(40):
+        await guarded.of_session().connect(Listener(), model="m")
+        connector.listeners[-1].model_frame(CREATED)
+        connector.listeners[-1].model_frame(ANSWERS)
+    for listener in connector.listeners:
+        clock.now += 0.01
+        listener.model_lost("cut", None)
+    assert gauge("restarting") == 0
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(30.0, None), (1.0, 1000), (1.0, 1001), (1.0, 1009), (1.0, 4000)])
+async def test_sockets_that_end_while_nobody_asks_or_for_a_reason_leave_the_circuit_closed(
+    seconds: float, code: int | None
+) -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("ending", clock))
+    for _ in range(10):
+        await dies(connector, guarded.of_session(), clock, CREATED, after=seconds, code=code)
+    assert gauge("ending") == 0
 
 
 async def test_what_a_server_refuses_to_one_session_leaves_the_circuit_closed_for_the_others() -> None:

@@ -26,12 +26,16 @@ class Models:
     """The ways to a session's models, first choice first: the one at `url`, and its fallbacks."""
 
     url: str
-    connectors: tuple[ModelConnector, ...]
+    connectors: tuple[GuardedConnector, ...]
     fallbacks: tuple[RealtimeModelFallback, ...] = ()
 
     def names(self, wanted: str) -> tuple[str, ...]:
         """The models in this order, for a session that wants `wanted` of the first."""
         return models_at(self.url, wanted, self.fallbacks)
+
+    def of_session(self) -> tuple[ModelConnector, ...]:
+        """The ways for one session."""
+        return tuple(way.of_session() for way in self.connectors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ class Sessions:
             await held.author.aclose()
         standby = Standby(rehearsal, config.models or (config.model,))
         try:
-            await standby.open(self._models[held.first_agent].connectors if call is None else (call.connector,))
+            await standby.open(self._models[held.first_agent].of_session() if call is None else (call.connector,))
         except BaseException:
             await standby.aclose()
             raise
@@ -366,7 +366,7 @@ class Sessions:
                     driver = await self._starting.drive(held, config, span.traceparent)
                     # One that goes on is live in the next turn of the loop, before anybody who waits for this runs.
                     held.driven.set()
-                    reached = self._models[held.first_agent].connectors
+                    reached = self._models[held.first_agent].of_session()
                     connectors = reached if held.call is None else (held.call.connector,)
                     reason = await driver.run(*connectors)
                 except asyncio.CancelledError:

@@ -1,5 +1,7 @@
 """A gateway whose first model refuses goes on with the next, with the conversation that there was."""
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
 from support import tokens
-from support.model_server import model_server
+from support.model_server import ModelServer, model_server
 from support.simulator import SimulatorHandle, running_simulator
 from support.tokens import ASKED
 from support.waiting import wait_until
@@ -45,6 +47,34 @@ async def test_a_model_that_cannot_be_reached_leads_to_the_next_one(
         await client.until("model_reconnected")
         await client.send("send_message", text="[[say: Here I am.]]")
         await client.until("agent_end", output="Here I am.")
+
+
+async def cutting(server: ModelServer) -> None:
+    """Begin each answer that is asked for, and cut the connection in it."""
+    for count in itertools.count(1):
+        await server.hears("response.create", count)
+        await server.say({"type": "response.created", "response": {"id": f"resp_{count}", "status": "in_progress"}})
+        await asyncio.sleep(0.05)
+        server.cut()
+
+
+async def test_a_model_that_cuts_the_answers_of_three_sessions_is_left_alone_by_the_next(
+    gateways: Gateways, simulator: SimulatorHandle
+) -> None:
+    async with (
+        model_server() as broken,
+        gateways(model_url=broken.url, model_fallbacks=({"url": simulator.url},)) as gateway,
+    ):
+        cuts = asyncio.create_task(cutting(broken))
+        dialled = []
+        for _ in range(4):
+            async with native(gateway) as client:
+                await client.send("send_message", text="[[say: Here I am.]]")
+                await client.until("agent_end", output="Here I am.")
+            dialled.append(len(broken.requests))
+        cuts.cancel()
+    assert dialled[:2] == [3, 6]
+    assert dialled[3] - dialled[2] <= 1, "after a rest one attempt is let through"
 
 
 async def test_where_every_model_refuses_the_session_ends_with_an_error(
