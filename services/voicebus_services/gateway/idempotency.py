@@ -88,7 +88,8 @@ class IdempotentWrites:
                 )
             case Ours() as ours:
                 scope.setdefault("state", {})["command_id"] = hashlib.sha256(b"command:" + secret).hexdigest()[:32]
-                answer = await self._answered(secret, ours, body, scope, receive)
+                async with self._answers.held(secret, ours):
+                    answer = await self._answered(secret, ours, body, scope, receive)
                 await self._settle(secret, request, answer, ours)
                 await _send(send, answer)
 
@@ -127,7 +128,7 @@ class IdempotentWrites:
             else:
                 await self._answers.release(secret, ours)
         except BusError as error:
-            # It was carried out, so its answer is due; the key is held until `IN_HAND_S` have passed.
+            # It was carried out, so its answer is due; the key is held until its lease is over.
             log.warning("an answer was not kept", error=str(error))
 
 

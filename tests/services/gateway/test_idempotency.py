@@ -8,12 +8,18 @@ from typing import Any
 import httpx2
 import pytest
 import redis.asyncio as aioredis
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
+from support.waiting import wait_until
 from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ANSWER_TTL_S, Keys
+from voicebus_services.access.authenticator import KNOWN
+from voicebus_services.access.principal import LOCAL
+from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.wiring import Gateway
 
 SAY = {"text": "[[say: hello]]"}
@@ -225,3 +231,51 @@ async def test_a_request_that_took_too_long_leaves_the_key_to_the_one_that_has_i
         await raw.delete(name)
         await kept.keep(secret, "r", answer, slow)
         assert await kept.reserve(secret, "r") == answer, "nobody else has had it meanwhile"
+
+
+async def test_a_gateway_that_dies_with_a_request_in_hand_leaves_its_key_free_within_seconds(
+    redis_url: str, stream_prefix: str
+) -> None:
+    keys, secret = Keys(stream_prefix), b"secret"
+    async with await connect(redis_url) as dying, await connect(redis_url) as bus:
+        assert isinstance(await KeptAnswers(dying, keys).reserve(secret, "r"), Ours)
+        other = KeptAnswers(bus, keys)
+        assert await other.reserve(secret, "r") == InHand()
+
+        async def is_free() -> bool:
+            return isinstance(await other.reserve(secret, "r"), Ours)
+
+        await wait_until(is_free, description="the key", timeout=10, interval=0.1)
+
+
+async def test_a_request_is_in_hand_for_as_long_as_it_takes(redis_url: str, stream_prefix: str) -> None:
+    busy, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        busy.set()
+        await go_on.wait()
+        await Response("done", 201)(scope, receive, send)
+
+    async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        writes = IdempotentWrites(slow, answers=KeptAnswers(bus, Keys(stream_prefix), lease_s=1))
+
+        async def let_in(scope: Scope, receive: Receive, send: Send) -> None:
+            await writes({**scope, "state": {KNOWN: LOCAL}}, receive, send)
+
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(let_in), base_url="http://gateway") as http:
+            first = asyncio.create_task(http.post("/v1/sessions", headers=key("one")))
+            await asyncio.wait_for(busy.wait(), 10)
+            (name,) = [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
+            for _ in range(3):
+                await raw.expire(name, 100)
+
+                async def is_renewed() -> bool:
+                    return bool(await raw.ttl(name) <= 1)
+
+                await wait_until(is_renewed, description="a renewal")
+            assert problem(await http.post("/v1/sessions", headers=key("one"))) == (409, "idempotency_in_progress")
+            go_on.set()
+            assert (await first).status_code == 201
+            again = await http.post("/v1/sessions", headers=key("one"))
+            assert (again.text, again.headers["idempotency-replayed"]) == ("done", "true")
+            assert await raw.ttl(name) > 100, "nobody renews the lease of what is kept"

@@ -4,10 +4,12 @@ What is kept may hold a secret (a session's token), so it is encrypted with a ke
 can make; Redis has neither.
 """
 
+import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +20,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.scripts import SETTLE
 from voicebus.contracts.streams import ANSWER_TTL_S, Keys
+from voicebus.errors import BusError
 
 IN_HAND_S: Final = 60
-"""How long a request may be in hand; a gateway that dies with one holds its key no longer."""
+"""How long a request may be in hand."""
 
+LEASE_S: Final = 5
+"""How long a gateway that dies with a request in hand holds its key."""
+
+# So often within a lease is it renewed: a late or lost one or two do no harm.
+_RENEWALS: Final = 5
 _NONCE: Final = 12
 
 
@@ -36,7 +44,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The request is this one's to carry out: `keep` or `release` follows. `reserved` is what Redis holds for it."""
+    """The request is this one's to carry out, while it is `held`: `keep` or `release` follows.
+
+    `reserved` is what Redis holds for it.
+    """
 
     reserved: str
 
@@ -54,14 +65,15 @@ class Other:
 class KeptAnswers:
     """`secret` is what the client's key, and whose it is, make: never written anywhere. Methods raise `BusError`."""
 
-    def __init__(self, bus: RedisConnection, keys: Keys) -> None:
+    def __init__(self, bus: RedisConnection, keys: Keys, *, lease_s: int = LEASE_S) -> None:
         self._bus = bus
         self._keys = keys
+        self._lease_s = lease_s
 
     async def reserve(self, secret: bytes, request: str) -> Ours | InHand | Other | Answer:
         """Take the request in hand, unless it was before; `request` is a digest of what is asked."""
         reserved = json.dumps({"request": request, "by": secrets.token_hex(8)})
-        known = await self._bus.call("SET", self._name(secret), reserved, "NX", "GET", "EX", IN_HAND_S, get=True)
+        known = await self._bus.call("SET", self._name(secret), reserved, "NX", "GET", "EX", self._lease_s, get=True)
         if known is None:
             return Ours(reserved)
         kept = json.loads(known)
@@ -73,6 +85,23 @@ class KeptAnswers:
             return _opened(secret, kept["answer"])
         except InvalidTag:  # somebody else wrote this key
             return Other()
+
+    @asynccontextmanager
+    async def held(self, secret: bytes, ours: Ours) -> AsyncIterator[None]:
+        """The request is being carried out while the block runs, for `IN_HAND_S` at most."""
+        renewing = asyncio.create_task(self._renew(secret, ours), name="renew-idempotency-key")
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _renew(self, secret: bytes, ours: Ours) -> None:
+        name, pause_s = self._name(secret), self._lease_s / _RENEWALS
+        for _ in range(int(IN_HAND_S / pause_s)):
+            await asyncio.sleep(pause_s)
+            with suppress(BusError):  # the lease outlasts some, and the next one takes the key again if it is free
+                await self._bus.script(SETTLE, [name], ours.reserved, ours.reserved, self._lease_s)
 
     async def keep(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
         """This is the answer from now on, unless the request took so long that another one has its place."""
