@@ -7,7 +7,16 @@ import pytest
 from support.talk import Talk, agent
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Face, Recovering
-from voicebus.engine.inputs import ClientMalformed, End, LinkLost, ModelEvent, ModelMalformed, TimerFired, Trouble
+from voicebus.engine.inputs import (
+    ClientMalformed,
+    End,
+    LinkLost,
+    ModelEvent,
+    ModelMalformed,
+    SendRaw,
+    TimerFired,
+    Trouble,
+)
 from voicebus.engine.outputs import Close, Emit, Ignored, Record
 from voicebus.engine.state import State
 
@@ -159,6 +168,36 @@ def test_a_used_up_quota_that_only_the_type_names_is_not_dialled_again() -> None
     assert talk.errors() == ["insufficient_quota"]
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
     assert not talk.records(EventType.MODEL_RECONNECTING)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_fatal_error_is_counted_and_told_to_nobody_where_another_model_takes_over(live: bool) -> None:
+    talk = Talk(models=("gpt-realtime", "other"))
+    if live:
+        talk.live()
+    talk.fails("invalid_api_key", "Incorrect API key provided: sk-secret.")
+    assert talk.errors() == []
+    assert [error.labels["code"] for error in talk.observed("model_error")] == ["invalid_api_key"]
+    assert [record.cause for record in talk.records(EventType.MODEL_RECONNECTING)] == ["fallback"]
+    talk.dials()
+    talk.fails("insufficient_quota", "You exceeded your current quota.")
+    assert talk.errors() == ["insufficient_quota"], "nobody takes over any more"
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_an_answer_apart_that_fails_fatally_is_an_error_as_the_next_model_is_not_asked_for_it(begins: bool) -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.put(SendRaw({"type": "response.create", "response": {"conversation": "none"}}))
+    (create,) = talk.sent("response.create")
+    error = {"code": "insufficient_quota", "message": "You exceeded your current quota."}
+    if begins:
+        talk.begins("resp_1", conversation_id=None)
+        talk.ends("resp_1", status="failed", status_details={"type": "failed", "error": error})
+    else:
+        talk.fails(error["code"], error["message"], create["event_id"])
+    assert talk.errors() == ["insufficient_quota"]
+    assert [record.cause for record in talk.records(EventType.MODEL_RECONNECTING)] == ["fallback"]
 
 
 @pytest.mark.parametrize("live", [True, False])

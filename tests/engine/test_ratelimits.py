@@ -146,7 +146,9 @@ def test_a_turn_that_a_model_without_quota_refuses_is_answered_by_the_next_model
     talk = Talk(models=("gpt-realtime", "other")).live()
     talk.asks()
     refuses(talk, failure, {**QUOTA, "code": code})
-    assert talk.errors() == ["insufficient_quota"]
+    assert talk.errors() == [], "callers are told that another model takes over"
+    assert [record.cause for record in talk.records(EventType.MODEL_RECONNECTING)] == ["fallback"]
+    assert [error.labels["code"] for error in talk.observed("model_error")] == ["insufficient_quota"]
     assert len(talk.sent("response.create")) == 1, "the one that refuses is not asked again"
     assert len(talk.sent("response.create", talk.reconnects())) == 1
     assert [dial.address for dial in talk.of(Dial)] == [1]
@@ -163,7 +165,8 @@ def test_where_the_last_model_has_no_quota_either_the_session_ends(failure: str)
     refuses(talk, failure, QUOTA)
     talk.reconnects()
     refuses(talk, failure, QUOTA)
-    assert talk.errors() == ["insufficient_quota"] * 2
+    assert talk.errors() == ["insufficient_quota"]
+    assert [error.labels["code"] for error in talk.observed("model_error")] == ["insufficient_quota"] * 2
     assert talk.last[-1] == Close("model_lost", 1011)
 
 

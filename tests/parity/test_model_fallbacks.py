@@ -65,7 +65,7 @@ async def test_a_model_that_refuses_leads_to_the_agents_next_one(
         await talk.until("agent_end", output="Here I am.")
         assert simulator.ledger()[0]["model"] == "gpt-realtime-mini"
         assert [event["cause"] for event in talk.of("model_reconnecting")] == ["fallback"]
-        assert [event.get("error", event)["code"] for event in talk.of("error")] == ["invalid_api_key"]
+        assert talk.of("error") == []
 
 
 async def test_a_model_that_cannot_be_reached_leads_to_the_agents_next_one(

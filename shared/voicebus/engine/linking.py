@@ -97,9 +97,10 @@ class Linking:
         if joined and (item.close_code == _NORMAL or item.code == NO_CALL):
             self._life.end(_HANGUP)  # the call is over: its caller has left, or was hung up on
             return
-        code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
+        refused, self._errors.fatal_code = self._errors.fatal_code, None
+        code = item.code or refused
         told = code is not None and code == self._errors.told
-        if not told:
+        if not told and (refused is None or code != refused):
             self._out.observe("model_error", code=error_label(code or "model_lost"))
         self._out.cancel_timer(SETUP_TIMER)
         self._out.cancel_timer(CONFIRM_TIMER)
@@ -139,7 +140,9 @@ class Linking:
         """After an event of the model: whether it has refused to serve."""
         code, self._model.fatal_code = self._model.fatal_code, None
         if code is not None and self._p.config.recovering is not Recovering.NEVER:
-            self._errors.told = code
+            self._errors.fatal_code = code
+            if not self._p.limits.passes_on(code):
+                self._errors.told = code
             self.lost(LinkLost("The model's provider refuses to serve.", code=code, jitter=0.5))
 
     def opened(self) -> None:

@@ -29,7 +29,8 @@ RACES: Final = frozenset(_BENIGN.values())
 class ModelErrors:
     """Tells each error to whom it concerns.
 
-    `fatal_code` is of the one that connecting again cannot mend; `told` the code of the last one that was recorded.
+    `fatal_code` is of the one that connecting again cannot mend, which has been counted; `told` the code of the last
+    one that was recorded.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -66,13 +67,11 @@ class ModelErrors:
         wait = p.limits.wait(error) if waits else None
         if create is not None and wait is not None:
             p.turns.try_later(create, wait)
-            if code in FATAL_CODES:
-                self.record(error)
         elif create is not None:
             if p.face is not None:
                 p.face.create_refused(create, error)
             if not create.manual or p.face is None:
-                self.record(error)
+                self._report(error, lost=create.out_of_band)
         elif answered:
             p.out.ignore(f"response.create will be sent again: {code}")
         elif p.face is not None and self._is_for_client(p.face, error):
@@ -82,9 +81,16 @@ class ModelErrors:
         elif self._is_benign(error):
             p.out.ignore(f"benign error: {code or wire.text(error, 'message')[:80]}")
         else:
-            self.record(error)
+            self._report(error)
         p.turns.pump()
         return True
+
+    def _report(self, error: Event, *, lost: bool = False) -> None:
+        """Record an error; one because of which another model takes over only if what it refused is `lost`."""
+        if not lost and self._p.limits.passes_on(code_of(error)):
+            self._p.out.ignore(f"another model takes over: {code_of(error)}")
+        else:
+            self.record(error)
 
     def record(self, error: Event) -> None:
         self.told = code = code_of(error) or "model_error"

@@ -180,7 +180,8 @@ class ModelSide:
         wait = None if done_with or self._p.calls.batches.has(response) else self._p.limits.wait(error)
         if is_fatal(code):
             self.fatal_code = code
-        if wait is None or is_fatal(code):
+        # An answer apart is asked of no other model.
+        if wait is None and (response.out_of_band or not self._p.limits.passes_on(code)):
             self._p.out.error(code, text_of(error, "The model's response failed."), "model")
         return wait
 

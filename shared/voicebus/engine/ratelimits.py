@@ -49,7 +49,7 @@ class RateLimits:
         """How long to wait (s) because of `error`; None where that mends nothing, or was tried often enough."""
         code = code_of(error)
         if is_fatal(code):
-            return 0.0 if self.moves() else None
+            return 0.0 if self.passes_on(code) else None
         if code not in RATE_LIMIT_CODES:
             passes = PASSING_CODES & {code, wire.text(error, "type")}
             if not passes or self.waits >= _MAX_PASSING:
@@ -62,6 +62,10 @@ class RateLimits:
         told = _told(wire.text(error, "message"))
         delay = self._reset if told is None else told
         return min(_LONGEST_S, max(_SHORTEST_S, _DEFAULT_S if delay is None else delay))
+
+    def passes_on(self, code: str) -> bool:
+        """Whether another model takes over because of this: then callers are told of that, and not of the error."""
+        return is_fatal(code) and self.moves()
 
     def answered(self) -> None:
         """A response was completed."""
