@@ -3,7 +3,8 @@
 import asyncio
 import shutil
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def replace(pair: Pair, by: Pair) -> None:
         fresh.replace(old)
 
 
+@asynccontextmanager
+async def served(authority: Authority) -> AsyncIterator[tuple[Pair, Callable[[], Awaitable[str]]]]:
+    """The files of a certificate of "first" that is served, and whose a new connection is shown once it looks again."""
+    pair = authority.issue("first")
+    certificate = Certificate(pair.certificate, pair.key)
+    async with serving(FastAPI(), host="127.0.0.1", port=0, certificate=certificate) as server:
+
+        async def shown() -> str:
+            certificate.look_again()
+            return await served_by(server.port, authority)
+
+        yield pair, shown
+
+
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_new_connections_get_the_new_certificate_and_old_ones_stay(
     authority: Authority, new_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -75,18 +90,13 @@ def test_new_connections_get_the_new_certificate_and_old_ones_stay(
 async def test_a_broken_new_pair_leaves_the_last_one_and_is_logged(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair = authority.issue("first")
-    certificate = Certificate(pair.certificate, pair.key)
-    async with serving(FastAPI(), host="127.0.0.1", port=0, certificate=certificate) as server:
+    async with served(authority) as (pair, shown):
         shutil.copy(authority.issue("other").key, pair.key)
-        certificate.look_again()
-        assert await served_by(server.port, authority) == "first"
+        assert await shown() == "first"
         pair.key.unlink()
-        certificate.look_again()
-        assert await served_by(server.port, authority) == "first"
+        assert await shown() == "first"
         replace(pair, authority.issue("second"))
-        certificate.look_again()
-        assert await served_by(server.port, authority) == "second"
+        assert await shown() == "second"
     assert caplog.text.count("cannot be used, the last one stays") == 2
     assert "is not the key of the certificate" in caplog.text
 
@@ -94,16 +104,12 @@ async def test_a_broken_new_pair_leaves_the_last_one_and_is_logged(
 async def test_a_new_pair_that_has_expired_leaves_the_last_one(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair = authority.issue("first")
-    certificate = Certificate(pair.certificate, pair.key)
-    async with serving(FastAPI(), host="127.0.0.1", port=0, certificate=certificate) as server:
+    async with served(authority) as (pair, shown):
         replace(pair, authority.issue("old", until=datetime(2020, 1, 1, tzinfo=UTC)))
-        certificate.look_again()
-        assert await served_by(server.port, authority) == "first"
+        assert await shown() == "first"
         assert "expired at 2020-01-01T00:00:00+00:00; renew it" in caplog.text
         replace(pair, authority.issue("second"))
-        certificate.look_again()
-        assert await served_by(server.port, authority) == "second"
+        assert await shown() == "second"
 
 
 async def test_a_server_that_has_only_a_certificate_that_has_expired_says_so(
