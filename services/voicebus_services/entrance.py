@@ -135,7 +135,7 @@ class Entrance:
             finally:
                 self._loop.remove_reader(connection)
             await self._turns.mine()
-        except BaseException:
+        except BaseException:  # also where it is cancelled: nobody else knows of the connection
             connection.close()
             raise
 

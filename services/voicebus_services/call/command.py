@@ -172,7 +172,7 @@ async def _to_the_end(conversation: Conversation, speaking: Coroutine[Any, Any, 
     """Hang up behind what is to be said, also where that fails: nobody would speak any more."""
     try:
         await speaking
-    except Exception:
+    except Exception:  # whatever it is, it is raised behind the hanging up
         await conversation.hang_up()
         raise
     await conversation.hang_up()

@@ -128,7 +128,7 @@ class Admission:
         try:
             await self._count(ticket, principal, [limit for _, limit in counted])
             self._require_open()  # a drain that began meanwhile does not wait for a session that begins now
-        except BaseException:
+        except BaseException:  # also where it is cancelled: the slot is free again
             ticket.release()
             raise
         return ticket

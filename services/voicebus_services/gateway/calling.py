@@ -169,7 +169,7 @@ class Calling:
             raise ProblemError(422, "agent_not_for_calls", f"agent {agent!r} cannot serve calls: {error}") from error
         except RemoteError:
             raise
-        except Exception as error:
+        except Exception as error:  # an author's functions may raise anything
             log.exception("an agent cannot begin a session", agent=agent)
             raise ProblemError(500, "agent_failed", cannot_begin(agent, error)) from error
         finally:

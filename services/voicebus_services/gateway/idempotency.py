@@ -116,7 +116,7 @@ class IdempotentWrites:
 
         try:
             await self._app(scope, again, collect)
-        except BaseException:
+        except BaseException:  # also where it is cancelled: nobody carries the request out any more
             await self._answers.release(secret, ours)
             raise
         return Answer(status, headers, b"".join(parts))

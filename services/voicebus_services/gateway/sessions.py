@@ -241,7 +241,7 @@ class Sessions:
         standby = Standby(rehearsal, config.models or (config.model,))
         try:
             await standby.open(self._models[held.first_agent].of_session() if call is None else (call.connector,))
-        except BaseException:
+        except BaseException:  # also where it is cancelled: what was opened is closed
             await standby.aclose()
             raise
         return standby

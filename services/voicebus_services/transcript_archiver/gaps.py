@@ -77,7 +77,7 @@ class Gaps:
                 await self.look()
             except (BusError, StoreError) as error:
                 log.info("gaps are looked into later", error=str(error))
-            except Exception:
+            except Exception:  # one odd gap must not end the care of all
                 log.exception("gaps are not looked into")
 
     async def look(self) -> None:

@@ -45,7 +45,7 @@ class Singly:
             return error
         except StoreError:
             raise
-        except Exception:
+        except Exception:  # one odd session must not end the care of all
             if session not in self._odd:
                 log.exception(self._problem, session=session)
             self._odd.add(session)

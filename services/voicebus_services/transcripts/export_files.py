@@ -136,7 +136,7 @@ def exported(path: str, form: Format, columns: Mapping[str, Kind], *, replace: b
             try:
                 yield made
                 made.finish()
-            except BaseException:
+            except BaseException:  # also on Ctrl-C: a half file is given up
                 made.give_up()
                 raise
             file.flush()

@@ -61,7 +61,7 @@ async def _in_thread(function: KeyFunction) -> Any:
     def called() -> Any:
         try:
             return function()
-        except BaseException as error:
+        except BaseException as error:  # SystemExit, too, is to reach the caller and not the thread
             raise _RaisedError from error
 
     context = contextvars.copy_context()

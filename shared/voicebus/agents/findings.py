@@ -20,6 +20,6 @@ def told(info: Any) -> Any:
     except Exception:  # noqa: BLE001 - an author's object may do anything, and the verdict is not to be lost for it
         try:
             return str(info)
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - as above: its own text may fail as well
             return type(info).__name__
     return found

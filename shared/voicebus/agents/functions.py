@@ -130,11 +130,11 @@ async def answer_of(what: str, function: Callable[..., Any], *arguments: Any) ->
         raise RuntimeError(f"{what} cancelled itself") from None
     except KeyboardInterrupt:
         raise
-    except Exception as error:
+    except Exception as error:  # an author's function may raise anything
         if (shown := presentable(error)) is error:
             raise
         raise shown from None
-    except BaseException as error:
+    except BaseException as error:  # SystemExit, which would stop the loop
         raise RuntimeError(f"{what} raised {type(error).__name__}") from error
 
 
@@ -155,11 +155,11 @@ async def _awaited(awaitable: Any, what: str) -> Any:
         return await awaitable
     except asyncio.CancelledError:
         raise
-    except Exception as error:
+    except Exception as error:  # an author's function may raise anything
         if (shown := presentable(error)) is error:
             raise
         raise shown from None
-    except BaseException as error:
+    except BaseException as error:  # SystemExit, which would stop the loop
         raise RuntimeError(f"the {what} raised {type(error).__name__}") from error
 
 

@@ -171,7 +171,7 @@ class RealtimeSession(RealtimeModelListener):
             self._conversation = conversation
             self._listen(conversation, to=True)
             await conversation.connect(self._beginning.model_config, self)
-        except BaseException:
+        except BaseException:  # also where it is cancelled: nothing was entered then
             if self._conversation is not None:
                 self._listen(self._conversation, to=False)
             self._conversation = None
@@ -207,7 +207,7 @@ class RealtimeSession(RealtimeModelListener):
         self._listen(conversation, to=False)
         try:
             await conversation.aclose()
-        except BaseException:
+        except BaseException:  # also where it is cancelled: it may be closed again
             self._closing = None
             raise
         self._closed = True

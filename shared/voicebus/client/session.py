@@ -126,7 +126,7 @@ class GatewaySession:
         greeted = asyncio.create_task(self._greeted.wait(), name="gateway-greeting")
         try:
             await asyncio.wait({greeted, self._reader}, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
+        except BaseException:  # also where it is cancelled: what was opened is closed
             await self.close()
             raise
         finally:

@@ -118,7 +118,7 @@ def _stand_in(
         given = _arguments(original, context, arguments)
         try:
             output = await _answer(stand_in, given, context)
-        except BaseException as error:
+        except BaseException as error:  # also where the call is cancelled: it was made all the same
             mocked.calls.append(MockedCall(name, given, context.tool_call_id, error=error))
             raise
         mocked.calls.append(MockedCall(name, given, context.tool_call_id, output=output))

@@ -197,7 +197,7 @@ class ScriptedRealtimeModel(RealtimeModel):
         self._connected, self._closed = True, False
         try:
             await self.emit(*self._connect_events)
-        except BaseException:
+        except BaseException:  # also where it is cancelled: it is not connected then
             self._connected, self._closed = False, True
             raise
 

@@ -329,7 +329,7 @@ async def connect(url: str) -> RedisConnection:
         with translated(address):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await connection.call("PING")
-    except BaseException:
+    except BaseException:  # also where it is cancelled: what was opened is closed
         await connection.aclose()
         raise
     return connection
@@ -364,7 +364,7 @@ def translated(address: str) -> Iterator[None]:
     """Vendor exceptions become `BusError`."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # `bus_error` knows which are of Redis, and hands others back as they are
         ours = bus_error(error, address)
         if ours is error:
             raise

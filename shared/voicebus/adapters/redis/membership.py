@@ -136,7 +136,7 @@ async def joined(
                 membership.spawn(keep_pinned(bus, keys), name="configuration")
                 yield membership
                 await membership.leave()
-        except BaseExceptionGroup as failures:
+        except BaseExceptionGroup as failures:  # a group of tasks wraps whatever its block raises
             if len(failures.exceptions) > 1:
                 raise
             raise failures.exceptions[0] from failures.exceptions[0].__cause__  # what the block raised, as it was

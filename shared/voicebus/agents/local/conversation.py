@@ -142,7 +142,7 @@ class Conversation:
         )
         try:
             spec = await author.begin(beginning.agent)
-        except BaseException:
+        except BaseException:  # also where it is cancelled: what was opened is closed
             await author.aclose()
             raise
         run_config = beginning.run_config
@@ -199,7 +199,7 @@ class Conversation:
                     await self._dial(self._plain, options)
                 elif self.bridge is not None:
                     await self.bridge.open(self.driver, options, listener)
-            except BaseException:
+            except BaseException:  # also where it is cancelled: what was opened is closed
                 await self._abandon()
                 raise
             self._task = asyncio.create_task(self.driver.run(), name=f"conversation-{self.driver.session}")

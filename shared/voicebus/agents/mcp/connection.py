@@ -191,7 +191,7 @@ class _Reading:
     async def receive(self) -> Any:
         try:
             return await self._stream.receive()
-        except Exception:
+        except Exception:  # whatever ends a transport's stream: nothing more comes of it
             self._hung_up()
             raise
 

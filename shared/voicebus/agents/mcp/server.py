@@ -205,7 +205,7 @@ class MCPClientServer(ABC, Generic[Params]):
         self._kept = True
         try:
             await self._open()
-        except BaseException:
+        except BaseException:  # also where it is cancelled: it is not kept open then
             self._kept = False
             raise
 
@@ -306,7 +306,7 @@ class MCPClientServer(ABC, Generic[Params]):
                 connection = await self._open()
                 try:
                     return await request(connection.client)
-                except Exception as error:
+                except Exception as error:  # transports and servers raise anything; it becomes our own error
                     raise self._failure(what, error, connection) from error
             except MCPServerError as failure:
                 if not failure.unanswered or attempt == self._attempts:

@@ -146,7 +146,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             self._port, self._standalone = standalone.driver, standalone
             try:
                 await standalone.start(self.connector(options))
-            except BaseException:
+            except BaseException:  # also where it is cancelled: what was opened is closed
                 await standalone.aclose()
                 self._on_ended(standalone)
                 raise

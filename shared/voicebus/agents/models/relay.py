@@ -80,7 +80,7 @@ class ListenerRelay:
             for listener in tuple(self._listeners):
                 try:
                     await answer_of("it", listener.on_event, event)
-                except Exception as error:
+                except Exception as error:  # a program's listener may raise anything
                     log.warning("a listener of the model failed", event_type=event.type, exc_info=error)
                     if not isinstance(event, RealtimeModelErrorEvent):
                         self._failed(error)

@@ -240,7 +240,7 @@ async def _find(
         )  # fmt: skip
     except OverLimitError as error:
         raise ToolError(f"{error}") from None
-    except Exception as error:
+    except Exception as error:  # an author's function may raise anything
         raise ToolError(f"the tool guardrail {name} failed: {type(error).__name__}: {error}") from error
     return _checked(found, name)
 

@@ -52,7 +52,7 @@ class PythonCall:
             positional, named = self.bind(context, arguments)
             returned = await self._call(self.function, positional, named)
             self.plain(returned.content if isinstance(returned, BackgroundResult) else returned)
-        except Exception as error:
+        except Exception as error:  # a tool may raise anything; its author has said what the model is told
             if self.failure_error_function is None:
                 raise
             return await self._call(self.failure_error_function, [context, error], {})

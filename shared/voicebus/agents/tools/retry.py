@@ -111,7 +111,7 @@ async def attempted(
             return await run()
         except OverLimitError:
             raise
-        except Exception as error:
+        except Exception as error:  # a tool may raise anything; the policy says what is tried again
             wait = policy.wait(error, context.attempt, chance=random.random())  # noqa: S311
             if wait is None or wait >= left():
                 raise
