@@ -1,16 +1,19 @@
 """What one gateway process takes of a core, and adds to a frame's way, beside plain relays under the same load.
 
-    python -m benchmarks.capacity [--sessions 50 100] [--seconds 10] [--rounds 3]
+    python -m benchmarks.capacity [--sessions 50 100] [--seconds 3] [--rounds 6]
 
 Core 0 belongs to what is measured (the relays, then the gateway), core 1 to everything else: the load, the model, Redis
 and the guardrail worker. All of it runs ahead of the machine's other work where that is permitted: held up, frames come
 several at a time, and a frame among others costs half as much as one that comes alone, as it does in a call. What else
-runs makes everything dearer even so, by caches and cores that are shared: compare what one run has measured. Everything
-is on: the engine, streams, records, metrics, and a guardrail that judges every answer. Each figure is the median of its
-rounds; what is added is counted from the same load without anything between.
+runs makes everything dearer even so, by caches and cores that are shared, and from one minute to the next by more than
+what is to be told apart here. So all are started at once, with their conversations open, and take turns, there and back
+in each round: only those of one speak at a time, for `--seconds`. Everything is on: the engine, streams, records,
+metrics, and a guardrail that judges every answer. Each figure is the median of its rounds, and so is what the gateway
+takes of another's CPU in one round; what is added is counted from the same load without anything between.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -19,14 +22,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.load import Measured, carry, model_server
+from benchmarks.load import FRAME_S, Client, Measured, model_server
 from support.servers import RedisServer, free_port
+from voicebus.adapters.sockets import Socket
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.runtime.lifecycle import run
 from voicebus_services.dev.processes import is_ready
 
@@ -54,6 +60,17 @@ configure(service="gateway", level="warning")
 run(serve(GatewaySettings(), ["bench_agents"], ready=lambda port: print(port, flush=True)))
 """
 DIRECT: Final = "nothing between"
+GATEWAY_NAME: Final = "gateway"
+# What an interpreter is given, and the path that clients ask for.
+PROGRAMS: Final = {
+    "websockets relay": (["-m", "benchmarks.relay"], "/"),
+    "picows relay": (["-m", "benchmarks.picows_relay"], "/"),
+    GATEWAY_NAME: (["-c", GATEWAY], "/v1/realtime"),
+}
+
+SETTLE_S: Final = 1.0
+SILENT_S: Final = 0.2
+"""For what is on its way still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +78,6 @@ class Result:
     """One measured process. `cpu_ms` is CPU per session and second of conversation, ages of frames are in ms."""
 
     name: str
-    sessions: int
     cpu_ms: float
     p50_ms: float
     p99_ms: float
@@ -113,42 +129,87 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(name: str, url: str, pid: int | None, sessions: int, seconds: float, measured: Measured) -> Result:
+@dataclass(slots=True)
+class Contender:
+    """One way between client and model, with its own conversations: `pid` is that of the process between, if any."""
+
+    name: str
+    pid: int | None
+    measured: Measured
+    sockets: Sequence[Socket]
+
+
+async def take_turn(contender: Contender, seconds: float) -> Result:
+    """Have its conversations, and no others, go on for a while."""
+    measured, sessions = contender.measured, len(contender.sockets)
+    measured.goes_on.set()
+    await asyncio.sleep(SETTLE_S)
     measured.to_model.clear()
     measured.to_client.clear()
-    used = (lambda: cpu_seconds(pid)) if pid is not None else (lambda: 0.0)
-    cpu_s, wall_s = await carry(url, sessions, seconds, 3.0, used, measured)
+    began, used = time.monotonic(), 0.0 if contender.pid is None else cpu_seconds(contender.pid)
+    measured.on = True
+    await asyncio.sleep(seconds)
+    measured.on = False
+    wall_s = time.monotonic() - began
+    cpu_s = 0.0 if contender.pid is None else cpu_seconds(contender.pid) - used
+    measured.goes_on.clear()
     ages = sorted(measured.to_model + measured.to_client)
-    expected = sessions * wall_s / 0.05 * 2
+    expected = sessions * wall_s / FRAME_S * 2
     if len(ages) < 0.9 * expected:
-        raise SystemExit(f"{name}: only {len(ages)} of {expected:.0f} frames arrived; the machine is too busy")
+        raise SystemExit(f"{contender.name}: only {len(ages)} of {expected:.0f} frames came; the machine is too busy")
+    await asyncio.sleep(SILENT_S)
     return Result(
-        name, sessions, cpu_s / wall_s / sessions * 1000, statistics.median(ages), ages[int(len(ages) * 0.99)]
+        contender.name, cpu_s / wall_s / sessions * 1000, statistics.median(ages), ages[int(len(ages) * 0.99)]
     )
 
 
-async def benchmark(counts: Sequence[int], seconds: float, rounds: int, redis_url: str) -> list[Result]:
-    measured = Measured()
-    results: list[Result] = []
+async def benchmark(sessions: int, seconds: float, rounds: int, redis_url: str) -> list[list[Result]]:
+    """For each round what each has taken, in the order of `PROGRAMS`: the mean of its two turns."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
-        async with model_server(measured) as model:
-            model_url = f"ws://127.0.0.1:{model.port}/v1/realtime"
-            settings = settings_of(folder, redis_url, model_url)
-            relays = {
-                "websockets relay": ([sys.executable, "-m", "benchmarks.relay", model_url], "/"),
-                "picows relay": ([sys.executable, "-m", "benchmarks.picows_relay", model_url], "/"),
-                "gateway": ([sys.executable, "-c", GATEWAY], "/v1/realtime"),
-            }
-            with guardrail_worker(settings):
-                for _ in range(rounds):
-                    for sessions in counts:
-                        results.append(await measure(DIRECT, model_url, None, sessions, seconds, measured))
-                        for name, (command, path) in relays.items():
-                            with process_on(0, command, **settings) as process:
-                                url = f"ws://127.0.0.1:{port_of(process)}{path}"
-                                results.append(await measure(name, url, process.pid, sessions, seconds, measured))
-    return [median(results, name, sessions) for sessions in counts for name in (DIRECT, *relays)]
+        async with contextlib.AsyncExitStack() as stack:
+            contenders = [
+                await contend(stack, name, sessions, settings_of(folder, redis_url, "")) for name in (DIRECT, *PROGRAMS)
+            ]
+            measured: list[list[Result]] = []
+            direct, *programs = contenders
+            for _ in range(rounds):
+                # Nobody is silent for half a minute: a model that says no more of a response has lost it.
+                alone, *there = [await take_turn(each, seconds) for each in (direct, *programs)]
+                back = [await take_turn(each, seconds) for each in reversed(programs)]
+                pairs = zip(there, reversed(back), strict=True)
+                measured.append([alone, *(_together(pair, statistics.fmean) for pair in pairs)])
+            for contender in contenders:
+                contender.measured.goes_on.set()
+            return measured
+
+
+async def contend(stack: contextlib.AsyncExitStack, name: str, sessions: int, settings: dict[str, str]) -> Contender:
+    """Start a program, and open its conversations, which are silent until it is their turn."""
+    measured = Measured()
+    model = await stack.enter_async_context(model_server(measured))
+    url, pid = f"ws://127.0.0.1:{model.port}/v1/realtime", None
+    if name in PROGRAMS:
+        command, path = PROGRAMS[name]
+        settings["VOICEBUS_MODEL_URL"] = url
+        if name == GATEWAY_NAME:
+            stack.enter_context(guardrail_worker(settings))
+        process = stack.enter_context(process_on(0, [sys.executable, *command, url], **settings))
+        url, pid = f"ws://127.0.0.1:{await asyncio.to_thread(port_of, process)}{path}", process.pid
+    clients = [Client(measured) for _ in range(sessions)]
+    sockets = [await connect(url, client, headers={}, timeout_s=10) for client in clients]
+    stack.push_async_callback(leave, sockets)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(client.talks.wait() for client in clients))
+    await asyncio.sleep(SETTLE_S)
+    measured.goes_on.clear()
+    return Contender(name, pid, measured, sockets)
+
+
+async def leave(sockets: Sequence[Socket]) -> None:
+    for socket in sockets:
+        socket.close()
+    await asyncio.gather(*(socket.wait_closed() for socket in sockets))
 
 
 def settings_of(folder: str, redis_url: str, model_url: str) -> dict[str, str]:
@@ -178,37 +239,46 @@ def guardrail_worker(settings: dict[str, str]) -> Iterator[None]:
         yield
 
 
-def median(results: Sequence[Result], name: str, sessions: int) -> Result:
-    same = [result for result in results if (result.name, result.sessions) == (name, sessions)]
-    figures = {key: statistics.median(getattr(each, key) for each in same) for key in ("cpu_ms", "p50_ms", "p99_ms")}
-    return Result(name, sessions, **figures)
+def _together(results: Sequence[Result], of: Callable[[Iterable[float]], float]) -> Result:
+    figures = {key: of([getattr(each, key) for each in results]) for key in ("cpu_ms", "p50_ms", "p99_ms")}
+    return Result(results[0].name, **figures)
+
+
+def report(sessions: int, rounds: Sequence[Sequence[Result]]) -> None:
+    direct, *others = (_together(column, statistics.median) for column in zip(*rounds, strict=True))
+    for row in others:
+        added = f"{row.p50_ms - direct.p50_ms:18.2f}{row.p99_ms - direct.p99_ms:18.2f}"
+        print(f"{row.name:18}{sessions:18}{row.cpu_ms:18.3f}{added}{1000 / row.cpu_ms:18.0f}")
+    names = [DIRECT, *PROGRAMS]
+    gateway = names.index(GATEWAY_NAME)
+    for name in PROGRAMS:
+        if name != GATEWAY_NAME:
+            ratios = sorted(each[gateway].cpu_ms / each[names.index(name)].cpu_ms for each in rounds)
+            print(
+                f"{'':18}the gateway takes {statistics.median(ratios):.2f} of the {name}'s CPU"
+                f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sessions", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     settle_on(max(os.sched_getaffinity(0)))
     come_first()
-    with RedisServer() as server:
-        results = run(benchmark(options.sessions, options.seconds, options.rounds, server.url))
-    if options.json:
-        print(json.dumps([asdict(result) for result in results]))
-        return
-    columns = ("sessions", "CPU ms/session-s", "added p50 ms", "added p99 ms", "sessions/core")
-    print(" " * 18 + "".join(f"{column:>18}" for column in columns))
-    for direct, *others in (results[start : start + 4] for start in range(0, len(results), 4)):
-        for row in others:
-            added = f"{row.p50_ms - direct.p50_ms:18.2f}{row.p99_ms - direct.p99_ms:18.2f}"
-            print(f"{row.name:18}{row.sessions:18}{row.cpu_ms:18.3f}{added}{1000 / row.cpu_ms:18.0f}")
-        websockets, picows, gateway = (row.cpu_ms for row in others)
-        print(
-            f"{'':18}the gateway takes {gateway / websockets:.2f} of the websockets relay's CPU"
-            f" and {gateway / picows:.2f} of the picows relay's"
-        )
+    if not options.json:
+        columns = ("sessions", "CPU ms/session-s", "added p50 ms", "added p99 ms", "sessions/core")
+        print(" " * 18 + "".join(f"{column:>18}" for column in columns))
+    for sessions in options.sessions:
+        with RedisServer() as server:
+            rounds = run(benchmark(sessions, options.seconds, options.rounds, server.url))
+        if options.json:
+            print(json.dumps({"sessions": sessions, "rounds": [[asdict(each) for each in row] for row in rounds]}))
+        else:
+            report(sessions, rounds)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from voicebus.adapters.sockets import Socket
-from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, upgrade_hook
 from voicebus_services.http import serving
 
@@ -56,11 +54,18 @@ def age_ms(frame: bytes) -> float:
     return (time.monotonic_ns() - int.from_bytes(base64.b64decode(frame[end - 12 : end]), "little")) / 1e6
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Measured:
-    """Ages of frames on arrival, in ms, while `on`."""
+    """Ages of frames on arrival, in ms, while `on`. Both sides are silent while `goes_on` is not set."""
 
     on: bool = False
+    goes_on: asyncio.Event = field(default_factory=_set)
     to_model: list[float] = field(default_factory=list)
     to_client: list[float] = field(default_factory=list)
 
@@ -120,6 +125,8 @@ class Model:
             self._send("conversation.item.added", item=made, previous_item_id=None)
             self._send("response.content_part.added", **at, part={"type": "audio", "transcript": ""})
             for number in range(frames):
+                if not self._measured.goes_on.is_set():
+                    due = await _go_on(self._measured)
                 self._send("response.output_audio.delta", **at, delta=stamped())
                 if number % TRANSCRIPT_EVERY == 0:
                     self._send("response.output_audio_transcript.delta", **at, delta="spoken ")
@@ -181,29 +188,18 @@ class Client:
         self.talks.set()
         due = asyncio.get_running_loop().time() + random.random() * FRAME_S
         while True:
+            if not self._measured.goes_on.is_set():
+                due = await _go_on(self._measured)
             socket.send_text(f'{{"type":"input_audio_buffer.append","audio":"{stamped()}"}}'.encode())
             due += FRAME_S
             await asyncio.sleep(due - asyncio.get_running_loop().time())
 
 
-async def carry(
-    url: str, sessions: int, seconds: float, settle_s: float, cpu_s: Callable[[], float], measured: Measured
-) -> tuple[float, float]:
-    """Hold `sessions` conversations through `url`; returns CPU and wall seconds of the measured window."""
-    clients = [Client(measured) for _ in range(sessions)]
-    sockets = [await connect(url, client, headers={}, timeout_s=10) for client in clients]
-    async with asyncio.timeout(30):
-        await asyncio.gather(*(client.talks.wait() for client in clients))
-    await asyncio.sleep(settle_s)
-    began, used = time.monotonic(), cpu_s()
-    measured.on = True
-    await asyncio.sleep(seconds)
-    measured.on = False
-    window = (cpu_s() - used, time.monotonic() - began)
-    for socket in sockets:
-        socket.close()
-    await asyncio.gather(*(socket.wait_closed() for socket in sockets))
-    return window
+async def _go_on(measured: Measured) -> float:
+    """Wait until it goes on; returns when the next frame is due, which is not at the same time for all."""
+    await measured.goes_on.wait()
+    await asyncio.sleep(random.random() * FRAME_S)
+    return asyncio.get_running_loop().time()
 
 
 def model_server(measured: Measured) -> Any:
