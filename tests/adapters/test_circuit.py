@@ -13,6 +13,7 @@ from voicebus.ports import ModelLink, ModelListener
 
 CREATED = b'{"type":"session.created"}'
 ANSWERS = b'{"type":"response.created","response":{"id":"resp_1"}}'
+DELTA = b'{"type":"response.output_audio.delta","response_id":"resp_1","item_id":"item_1","delta":"AAAA"}'
 DONE = b'{"type":"response.done","response":{"id":"resp_1","status":"completed"}}'
 
 
@@ -180,6 +181,28 @@ async def test_a_model_whose_sockets_die_in_the_answers_of_three_sessions_is_lef
     connector.listeners[-1].model_frame(ANSWERS)
     connector.listeners[-1].model_frame(DONE)
     assert gauge("cutting") == 0
+
+
+async def test_a_long_answer_closes_the_circuit_before_its_end() -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("long", clock))
+    for _ in range(3):
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+    clock.now += 1.0
+    await guarded.of_session().connect(Listener(), model="m")
+    probe = connector.listeners[-1]
+    probe.model_frame(CREATED)
+    probe.model_frame(ANSWERS)
+    clock.now += 9.0
+    probe.model_frame(DELTA)
+    assert gauge("long") == 1
+    clock.now += 1.0
+    probe.model_frame(DELTA)
+    assert gauge("long") == 0
+    probe.model_lost("cut", None)
+    for _ in range(2):
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+    assert gauge("long") == 0, "the long answer's socket is not on the count"
 
 
 async def test_sockets_that_die_among_good_answers_leave_the_circuit_closed() -> None:

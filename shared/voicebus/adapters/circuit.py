@@ -18,7 +18,8 @@ from voicebus.telemetry import metrics
 _FAILURES: Final = 5
 # Sessions in a row whose sockets died before an answer was complete.
 _CUT_SESSIONS: Final = 3
-# A socket that lived so long (s) without an answer under way may have died of having nothing to do.
+# A socket that lived so long (s) without an answer under way may have died of having nothing to do. As much of an
+# answer is as good as all of it: sessions that wait for the circuit would not wait for a long one's end.
 _PROVED_S: Final = 10.0
 # How sockets die, unlike those that a server closes for a reason of its own.
 _DEATHS: Final = (None, ABNORMAL, INTERNAL_ERROR)
@@ -33,8 +34,9 @@ class CircuitBreaker:
     """Opens after five failures in a row, or after sockets of three sessions in a row have died before an answer.
 
     After a rest one attempt is let through. It closes the circuit if it is good: if the link is heard, or, where
-    answers were cut, once any is complete. The first rest is 1 s, as a model that restarts cuts all sessions at once;
-    each further one is twice as long, up to 15 s. `address` names it in the metric; `clock` is monotonic, in s.
+    answers were cut, once any is complete or has run for 10 s. The first rest is 1 s, as a model that restarts cuts all
+    sessions at once; each further one is twice as long, up to 15 s. `address` names it in the metric; `clock` is
+    monotonic, in s.
     """
 
     def __init__(self, address: str, clock: Callable[[], float]) -> None:
@@ -70,7 +72,7 @@ class CircuitBreaker:
         self._settle()
 
     def answered(self) -> None:
-        """An answer is complete."""
+        """An answer is complete, or has come far enough."""
         self._cut.clear()
         self.is_doubted = False
         self._settle()
@@ -144,8 +146,8 @@ class _Watched:
         self._opened = breaker.clock()
         # Whether nothing has been heard yet that shows the link to be good.
         self._first = True
-        # Whether it has begun an answer, and whether it has completed none yet.
-        self._answers = False
+        # When it began its answer, None where it has none under way, and whether none was complete yet.
+        self._began: float | None = None
         self._unproved = True
 
     def model_frame(self, frame: bytes) -> None:
@@ -161,12 +163,16 @@ class _Watched:
             if not self._first:
                 self._breaker.succeeded()
         if frame.find(DELTA_MARK) >= 0:  # nearly all, and large
-            return
-        if frame.find(_BEGUN) >= 0:
-            self._answers = True
+            if self._began is not None and self._breaker.clock() - self._began >= _PROVED_S:
+                self._answered()
+        elif frame.find(_BEGUN) >= 0:
+            self._began = self._breaker.clock()
         elif frame.find(_DONE) >= 0:
-            self._unproved = False
-            self._breaker.answered()
+            self._answered()
+
+    def _answered(self) -> None:
+        self._began, self._unproved = None, False
+        self._breaker.answered()
 
     def model_lost(self, why: str, close_code: int | None) -> None:
         is_over = self._joins and close_code not in (None, ABNORMAL)  # the call, not the way to it
@@ -174,6 +180,6 @@ class _Watched:
             self._breaker.failed()
         elif self._unproved and close_code in _DEATHS and not is_over:
             is_young = self._breaker.clock() - self._opened < _PROVED_S
-            if self._answers or is_young:
+            if is_young or self._began is not None:
                 self._breaker.cut(self._session, self._opened)
         self._listener.model_lost(why, close_code)
