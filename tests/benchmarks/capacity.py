@@ -1,15 +1,16 @@
 """What one gateway process takes of a core, and adds to a frame's way, beside plain relays under the same load.
 
-    python -m benchmarks.capacity [--sessions 50 100] [--seconds 3] [--rounds 6]
+    python -m benchmarks.capacity [--sessions 50 100] [--rounds 4]
 
 Core 0 belongs to what is measured (the relays, then the gateway), core 1 to everything else: the load, the model, Redis
 and the guardrail worker. All of it runs ahead of the machine's other work where that is permitted: held up, frames come
 several at a time, and a frame among others costs half as much as one that comes alone, as it does in a call. What else
 runs makes everything dearer even so, by caches and cores that are shared, and from one minute to the next by more than
 what is to be told apart here. So all are started at once, with their conversations open, and take turns, there and back
-in each round: only those of one speak at a time, for `--seconds`. Everything is on: the engine, streams, records,
-metrics, and a guardrail that judges every answer. Each figure is the median of its rounds, and so is what the gateway
-takes of another's CPU in one round; what is added is counted from the same load without anything between.
+in each round: only those of one speak at a time, for as long as a turn, so that each ends one turn and begins another.
+Everything is on: the engine, streams, records, metrics, and a guardrail that judges every answer. Each figure is the
+median of its rounds, and so is what the gateway takes of another's CPU in one round; what is added is counted from the
+same load without anything between.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.load import FRAME_S, Client, Measured, model_server
+from benchmarks.load import FRAME_S, FRAMES_PER_TURN, Client, Measured, model_server
 from support.servers import RedisServer, free_port
 from voicebus.adapters.sockets import Socket
 from voicebus.adapters.sockets.dialling import connect
@@ -68,6 +69,7 @@ PROGRAMS: Final = {
     GATEWAY_NAME: (["-c", GATEWAY], "/v1/realtime"),
 }
 
+TURN_S: Final = FRAMES_PER_TURN * FRAME_S
 SETTLE_S: Final = 1.0
 SILENT_S: Final = 0.2
 """For what is on its way still."""
@@ -139,7 +141,7 @@ class Contender:
     sockets: Sequence[Socket]
 
 
-async def take_turn(contender: Contender, seconds: float) -> Result:
+async def take_turn(contender: Contender) -> Result:
     """Have its conversations, and no others, go on for a while."""
     measured, sessions = contender.measured, len(contender.sockets)
     measured.goes_on.set()
@@ -148,7 +150,7 @@ async def take_turn(contender: Contender, seconds: float) -> Result:
     measured.to_client.clear()
     began, used = time.monotonic(), 0.0 if contender.pid is None else cpu_seconds(contender.pid)
     measured.on = True
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(TURN_S)
     measured.on = False
     wall_s = time.monotonic() - began
     cpu_s = 0.0 if contender.pid is None else cpu_seconds(contender.pid) - used
@@ -163,25 +165,29 @@ async def take_turn(contender: Contender, seconds: float) -> Result:
     )
 
 
-async def benchmark(sessions: int, seconds: float, rounds: int, redis_url: str) -> list[list[Result]]:
-    """For each round what each has taken, in the order of `PROGRAMS`: the mean of its two turns."""
+async def benchmark(sessions: int, rounds: int, redis_url: str) -> list[list[Result]]:
+    """For each round what each has taken: nothing between first, which is measured before and behind all rounds, then
+    `PROGRAMS`, each the mean of its two turns.
+    """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
         async with contextlib.AsyncExitStack() as stack:
             contenders = [
                 await contend(stack, name, sessions, settings_of(folder, redis_url, "")) for name in (DIRECT, *PROGRAMS)
             ]
-            measured: list[list[Result]] = []
             direct, *programs = contenders
+            alone = [await take_turn(direct)]
+            measured: list[list[Result]] = []
             for _ in range(rounds):
                 # Nobody is silent for half a minute: a model that says no more of a response has lost it.
-                alone, *there = [await take_turn(each, seconds) for each in (direct, *programs)]
-                back = [await take_turn(each, seconds) for each in reversed(programs)]
+                there = [await take_turn(each) for each in programs]
+                back = [await take_turn(each) for each in reversed(programs)]
                 pairs = zip(there, reversed(back), strict=True)
-                measured.append([alone, *(_together(pair, statistics.fmean) for pair in pairs)])
+                measured.append([_together(pair, statistics.fmean) for pair in pairs])
+            alone.append(await take_turn(direct))
             for contender in contenders:
                 contender.measured.goes_on.set()
-            return measured
+            return [[_together(alone, statistics.fmean), *each] for each in measured]
 
 
 async def contend(stack: contextlib.AsyncExitStack, name: str, sessions: int, settings: dict[str, str]) -> Contender:
@@ -263,8 +269,7 @@ def report(sessions: int, rounds: Sequence[Sequence[Result]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sessions", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     settle_on(max(os.sched_getaffinity(0)))
@@ -274,7 +279,7 @@ def main() -> None:
         print(" " * 18 + "".join(f"{column:>18}" for column in columns))
     for sessions in options.sessions:
         with RedisServer() as server:
-            rounds = run(benchmark(sessions, options.seconds, options.rounds, server.url))
+            rounds = run(benchmark(sessions, options.rounds, server.url))
         if options.json:
             print(json.dumps({"sessions": sessions, "rounds": [[asdict(each) for each in row] for row in rounds]}))
         else:
