@@ -3,7 +3,7 @@
 Limits stand beside what they bound. They lie far above what a conversation of an hour needs.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Final
 
 REMEMBERED: Final = 4096
@@ -16,22 +16,20 @@ def trim(kept: MutableMapping[Any, Any], limit: int) -> None:
         del kept[next(iter(kept))]
 
 
-class Recent:
-    """A set of ids that forgets the oldest beyond `limit`."""
+class Recent(dict[str, None]):
+    """A set of ids, in their order, that forgets the oldest beyond `limit`. Looked through with nearly every event, so
+    that is a dictionary's own work.
+    """
+
+    __slots__ = ("_limit",)
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
-        self._ids: dict[str, None] = {}
 
     def add(self, id_: str) -> None:
-        self._ids[id_] = None
-        trim(self._ids, self._limit)
+        self[id_] = None
+        if len(self) > self._limit:
+            trim(self, self._limit)
 
     def discard(self, id_: str) -> None:
-        self._ids.pop(id_, None)
-
-    def __contains__(self, id_: object) -> bool:
-        return id_ in self._ids
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
+        self.pop(id_, None)

@@ -9,6 +9,7 @@ tool is it), `client_settings` (the session object; also what becomes of the set
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from voicebus.engine import wire
 from voicebus.engine.bounds import REMEMBERED, trim
 from voicebus.engine.client_chain import Chain
 from voicebus.engine.client_conversation import Conversation
@@ -179,7 +180,7 @@ class OpenAIClientView:
 
     def _hides(self, item: object, chain: Chain | None = None) -> bool:
         """Whether the client must not see `item`; what is learned from it is kept."""
-        if not isinstance(item, Mapping):
+        if not wire.is_mapping(item):
             return False
         kind, item_id, call_id = item.get("type"), _text(item, "id"), _text(item, "call_id")
         name = item.get("name")
@@ -216,7 +217,7 @@ class OpenAIClientView:
             seen["response_id"] = self._ended[response_id]
         elif chain is not None and response_id is not None:
             seen["response_id"] = chain.id
-            if isinstance(item, Mapping):
+            if wire.is_mapping(item):
                 chain.see(item)
         elif response_id is None and self._chain is not None:
             # Events of the model's own MCP calls name no response: they belong to the one that runs.
@@ -298,7 +299,7 @@ def _text(mapping: Event, key: str) -> str | None:
 
 def _mapping(event: Event, key: str) -> Mapping[str, Any]:
     value = event.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return value if wire.is_mapping(value) else {}
 
 
 def _response_event(kind: str, response: Mapping[str, Any]) -> Event:

@@ -57,7 +57,7 @@ def names_too_long(event: Event) -> bool:
     for key, value in event.items():
         if key in _IDS:
             name = value
-        elif key in _WITH_ID and wire.is_mapping(value):
+        elif key in _WITH_ID and (type(value) is dict or wire.is_mapping(value)):
             name = value.get("id")
         else:
             continue

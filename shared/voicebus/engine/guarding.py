@@ -139,14 +139,16 @@ class Guard:
 
     def text(self, response: Response, item_id: str, text: str) -> None:
         """The item's text has grown to `text`."""
-        if not response.agent.holds:
+        agent = response.agent
+        if agent.guardrails and not agent.holds:
             self.held_text(response, item_id, text)
 
     def held_text(self, response: Response, item_id: str, text: str) -> None:
         """As `text`, before anybody may know it."""
         if not response.agent.guardrails or response.tripped or not text:
             return
-        watch = self._watch(response, item_id)
+        # A call for each delta of text would cost more than the rest of this.
+        watch = self._watched.get((response.id, item_id)) or self._watch(response, item_id)
         if len(text) < watch.due:
             return
         watch.due = math.inf

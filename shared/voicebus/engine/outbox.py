@@ -43,7 +43,8 @@ class Outbox:
         self.ids: ItemIds = ItemIds()
         """Of the socket in use."""
         self._started = now
-        self._outputs: list[Output] = []
+        self.outputs: list[Output] = []
+        """What came of the present input so far."""
         self._seq = 0
         self._minted = 0
         self._timers: set[str] = set()
@@ -64,10 +65,10 @@ class Outbox:
     def begin(self, now: float) -> None:
         """A new input came at `now` (s)."""
         self.now = now
-        self._outputs = []
+        self.outputs = []
 
     def take(self) -> list[Output]:
-        outputs, self._outputs = self._outputs, []
+        outputs, self.outputs = self.outputs, []
         return outputs
 
     def ms(self, moment: float | None = None) -> int:
@@ -89,7 +90,7 @@ class Outbox:
 
     def add(self, output: Output) -> None:
         if not self.closed:
-            self._outputs.append(output)
+            self.outputs.append(output)
 
     def send(self, event: Mapping[str, Any]) -> None:
         """To the model; `event_id` is minted where the event brings none."""
@@ -101,18 +102,19 @@ class Outbox:
             self.add(SendModel(self.ids.outgoing(outgoing)))
 
     def to_client(self, event: Mapping[str, Any]) -> None:
-        self.add(ToClient(event))
+        if not self.closed:
+            self.outputs.append(ToClient(event))
 
     def emit(self, type_: str, **data: Any) -> None:
         """An unrecorded event. Clients of the OpenAI face have none of these; the owner hears of some."""
-        if self.is_native or type_ in _FOR_OWNER:
-            self.add(Emit(type_, data))
+        if (self.is_native or type_ in _FOR_OWNER) and not self.closed:
+            self.outputs.append(Emit(type_, data))
 
     def record(self, type_: EventType, **data: Any) -> None:
         """The next recorded event, under the next `seq`."""
         if not self.closed:
             self._seq += 1
-            self._outputs.append(Record(self._seq, type_, EVENTS[type_](**data)))
+            self.outputs.append(Record(self._seq, type_, EVENTS[type_](**data)))
 
     def error(self, code: str, message: str, source: str) -> None:
         """Record an `error` that the conversation survives."""
@@ -126,7 +128,7 @@ class Outbox:
                     "at_ms": self.ms(),
                 }
             )
-            self._outputs.append(Record(self._seq, EventType.ERROR, data))
+            self.outputs.append(Record(self._seq, EventType.ERROR, data))
 
     def sound(self, output: CutSound) -> None:
         """For the recording of the call, where there is one."""

@@ -102,6 +102,8 @@ class Response(Struct, eq=False):
         if content_index in parts or (len(parts) < MAX_TEXT_PARTS and self._has_room(item_id)):
             self._size += len(after) - len(before)
             self.texts.setdefault(item_id, parts)[content_index] = after
+            if len(parts) == 1:  # as nearly every item has
+                return after
         elif text:
             self.overflows = True
         return join(parts)

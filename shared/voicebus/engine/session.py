@@ -191,11 +191,6 @@ class Session:
             self._keeper.settle()
         return self._out.take()
 
-    def _said_on(self) -> list[Output]:
-        if self._keeper is not None:
-            self._keeper.said_on()
-        return self._out.take()
-
     def carry_on(
         self, response_id: str, item_id: str, content_index: int, size: int, now: float
     ) -> ForwardAudio | None:
@@ -215,7 +210,7 @@ class Session:
         return part.forward
 
     def say_on(
-        self, kind: str, response_id: str, item_id: str, content_index: int, delta: str, now: float
+        self, kind: object, response_id: object, item_id: object, content_index: object, delta: object, now: float
     ) -> list[Output] | None:
         """The path of nearly all text, which says more of a part that is being said: nothing else depends on it.
 
@@ -223,8 +218,13 @@ class Session:
         """
         if self.state is not State.LIVE:
             return None
-        self._out.begin(now)
-        return self._said_on() if self._model.say_on(kind, response_id, item_id, content_index, delta) else None
+        out = self._out
+        out.begin(now)
+        if not self._model.say_on(kind, response_id, item_id, content_index, delta):
+            return None
+        if self._keeper is not None:
+            self._keeper.said_on()
+        return out.outputs
 
     def handle(self, item: Input, now: float) -> list[Output]:
         """What is to be done about `item`; nothing once the session has closed."""
@@ -232,9 +232,11 @@ class Session:
             return []
         self._out.begin(now)
         if type(item) is ModelEvent:
-            says = "delta" in item.event and self._p.face is None and self.state is State.LIVE
-            if says and self._model.say_on(*map(item.event.get, _SAID)):
-                return self._said_on()
+            if "delta" in item.event and self._p.face is None:
+                kind, response_id, item_id, place, delta = map(item.event.get, _SAID)
+                said = self.say_on(kind, response_id, item_id, place, delta, now)
+                if said is not None:
+                    return said
             self._read(item)
         elif type(item) is ModelAudio:
             known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)

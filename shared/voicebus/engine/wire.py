@@ -22,7 +22,7 @@ def is_mapping(value: object) -> TypeIs[Mapping[str, Any]]:
 def text(source: Mapping[str, Any], key: str) -> str:
     """The string under `key`, or "" where there is none."""
     value = source.get(key)
-    return value if isinstance(value, str) else ""
+    return value if type(value) is str or isinstance(value, str) else ""
 
 
 def number(source: Mapping[str, Any], key: str) -> float:
@@ -41,6 +41,8 @@ def index(source: Mapping[str, Any], key: str) -> int:
 def mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The object under `key`, or an empty one."""
     value = source.get(key)
+    if value is None:  # as nearly always where it is no object
+        return _EMPTY
     return value if type(value) is dict or is_mapping(value) else _EMPTY
 
 

@@ -34,6 +34,7 @@ from voicebus.errors import CommandRefusedError, ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime import frames
 from voicebus.runtime.arrivals import Arrivals
+from voicebus.runtime.gate import Gate
 from voicebus.runtime.hearing import Hearing
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
@@ -79,7 +80,7 @@ class SessionDriver:
         self._bus = bus
         # Asked for with every frame.
         self._now = bus.clock.monotonic
-        self.ended: bool = False
+        self._gate = Gate()
         self._face = face
         self._tap = tap
         self._log = log.bind(
@@ -93,15 +94,12 @@ class SessionDriver:
         # Asked for once: a process that is not traced would be asked whether it is with every measurement.
         self._exemplar = None if self._trace is None else exemplar(ref.traceparent)
         self._arrivals = Arrivals(bus.clock, self, traced=self._trace is not None)
-        self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
         # What of the model's nobody may know of yet; bounded by the engine.
         self._held: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
-        self._busy = False
         self._live = False
-        self._open = False
         self._inline = InlineCalls()
-        self._hearing = Hearing(self, engine, face, tap, self._model, self._inline)
+        self._hearing = Hearing(self, engine, face, tap, self._model, self._inline, self._gate)
         self.model_frame: Callable[[bytes], None] = self._hearing.frame
         self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job, self._trace)
         self._timers = Timers(bus.clock, self.feed)
@@ -139,24 +137,23 @@ class SessionDriver:
     @property
     def live(self) -> bool:
         """Whether inputs are heard: from the start of the engine to its end."""
-        return self._live and not self.ended
+        return self._live and not self._gate.ended
 
     @property
-    def passes(self) -> bool:
-        """Whether what nothing is to be decided about may pass the queue of inputs by."""
-        return self._open and not (self._busy or self._inputs or self.ended)
+    def ended(self) -> bool:
+        return self._gate.ended
 
     def perform(self, outputs: Sequence[Output]) -> None:
         """Carry out what the engine has decided past the queue; what that brings about waits its turn."""
-        self._busy = True
+        self._gate.busy = True
         try:
             for output in outputs:
                 self._perform[type(output)](output)
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy, self._item = False, None  # it may have been large
-        if self._inputs:
+            self._gate.busy, self._item = False, None  # it may have been large
+        if self._gate.inputs:
             self._take_turns()
 
     async def dial(self, *connectors: ModelConnector) -> None:
@@ -217,7 +214,7 @@ class SessionDriver:
         """Let the engine begin: its first outputs are performed, and inputs are heard, when this returns."""
         self._started_at = self._bus.clock.monotonic()
         self._live = True
-        self._busy = True
+        self._gate.busy = True
         try:
             for output in self._engine.start():
                 self._perform[type(output)](output)
@@ -227,7 +224,7 @@ class SessionDriver:
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy, self._item = False, None  # it may have been large
+            self._gate.busy, self._item = False, None  # it may have been large
         self._hearing.begin()
         if self._model.early_loss is not None:
             self.feed(self._model.early_loss)
@@ -310,7 +307,7 @@ class SessionDriver:
 
     def send_audio(self, frame: bytes, size: int | None = None) -> None:
         """Pass an append frame, with `size` bytes of samples, on to the model; without a link the newest 60 s wait."""
-        if not self.ended:
+        if not self._gate.ended:
             heard = self._audio.append(frame, self._now(), size)
             if heard is not None and self._recorder is not None:
                 self._recorder.hear(heard)
@@ -338,18 +335,19 @@ class SessionDriver:
 
     def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
         """Bring one input, which came as `size` bytes, in its turn."""
-        if not self._live or self.ended:
+        gate = self._gate
+        if not self._live or gate.ended:
             return
-        self._inputs.append((event, delta, size))
-        if not self._busy:
+        gate.inputs.append((event, delta, size))
+        if not gate.busy:
             self._take_turns()
 
     def _take_turns(self) -> None:
         """Bring the engine what waits, one at a time."""
-        self._busy = True
-        inputs, tap, perform, handle, now = self._inputs, self._tap, self._perform, self._handle, self._now
+        gate, tap, perform, handle, now = self._gate, self._tap, self._perform, self._handle, self._now
+        gate.busy, inputs = True, gate.inputs
         try:
-            while inputs and not self.ended:
+            while inputs and not gate.ended:
                 self._item = event, delta, size = inputs.popleft()
                 if self._inline.calls and isinstance(event, CALL_GOES_ON):
                     self._inline.end(call_of(event))
@@ -363,16 +361,16 @@ class SessionDriver:
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self.crash(error)
         finally:
-            self._busy, self._item = False, None  # it may have been large
-        if not self._open:
+            gate.busy, self._item = False, None  # it may have been large
+        if not gate.open:
             self._open_to_client()
         if self._inline.waiting:
             self._hearing.read_waiting()
 
     def _open_to_client(self) -> None:
         # Audio passes the engine by, so it must not overtake the settings that say what is to become of it.
-        if not self._open and not self.ended and self._engine.state is State.LIVE:
-            self._open = True
+        if not self._gate.open and not self.ended and self._engine.state is State.LIVE:
+            self._gate.open = True
             self._face.ready()
 
     def crash(self, error: Exception) -> None:
@@ -416,7 +414,7 @@ class SessionDriver:
 
     def _return_inputs(self, output: ReturnInputs) -> None:
         again = [self._held.popleft() for _ in range(output.count)]
-        self._inputs.extendleft(reversed(again))
+        self._gate.inputs.extendleft(reversed(again))
 
     def _to_client(self, output: ToClient) -> None:
         self._face.server_event(output.event)
@@ -442,9 +440,9 @@ class SessionDriver:
     def _stop(self, reason: str) -> None:
         self._reason = reason
         self._end()
-        self._inputs.clear()
+        self._gate.inputs.clear()
         self._held.clear()
 
     def _end(self) -> None:
-        self.ended = True
+        self._gate.ended = True
         self._over.set()

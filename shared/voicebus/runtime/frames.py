@@ -158,6 +158,8 @@ class DeltaReader:
                     like.type, like.response_id, like.item_id, "", like.output_index, like.content_index,
                     event_id.decode("ascii"), text, samples,
                 )  # fmt: skip
+        if frame.find(_AUDIO_MARK) < 0:  # asked here, as every delta of text comes this way
+            return None
         delta = read_audio_delta(frame)
         if delta is not None:
             self._learn(frame, delta)

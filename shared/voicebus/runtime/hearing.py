@@ -10,6 +10,7 @@ from typing import Protocol
 from voicebus.engine.inputs import Input, ModelEvent, ModelMalformed
 from voicebus.engine.outputs import Emit, Output
 from voicebus.runtime import frames
+from voicebus.runtime.gate import Gate
 from voicebus.runtime.inline import InlineCalls
 from voicebus.runtime.modelside import ModelSide
 from voicebus.runtime.reading import audio_input, read_event, text_event
@@ -23,12 +24,6 @@ class Takes(Protocol):
 
     @property
     def live(self) -> bool: ...
-
-    @property
-    def ended(self) -> bool: ...
-
-    @property
-    def passes(self) -> bool: ...
 
     def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None: ...
 
@@ -48,6 +43,7 @@ class Hearing:
         tap: ModelTap | None,
         model: ModelSide,
         inline: InlineCalls,
+        gate: Gate,
     ) -> None:
         self._session = session
         self._engine = engine
@@ -55,8 +51,10 @@ class Hearing:
         self._tap = tap
         self._model = model
         self._inline = inline
+        self._gate = gate
         # Asked for with every frame.
         self._now = model.now
+        self._carry_on = engine.carry_on
         self._read_audio = frames.DeltaReader().__call__  # itself: an object is asked for it at each call
         self._begun = False
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
@@ -81,16 +79,34 @@ class Hearing:
         if not self._model.heard_model:
             self._model.connected()
         if frame.find(frames.DELTA_MARK) >= 0:  # as in nearly all
+            gate = self._gate
+            passes = gate.open and not (gate.busy or gate.inputs or gate.ended)
             delta = self._read_audio(frame)
             if delta is not None:
-                if self._session.passes and self._carry_on(delta, len(frame)):
+                if self._model.ids.renames:
+                    delta = self._model.ids.audio(delta)
+                size = len(frame)
+                forward = None
+                if passes:
+                    forward = self._carry_on(
+                        delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
+                    )
+                if forward is None:  # there is something to decide
+                    self._session.take(audio_input(delta), delta, size)
                     return
-                named = self._model.ids.audio(delta)
-                if named is delta or not (self._session.passes and self._carry_on(named, len(frame))):
-                    self._session.take(audio_input(named), named, len(frame))
+                tap, seq = self._tap, self._session.last_seq
+                try:
+                    if tap is None:
+                        self._face.audio(forward, delta, seq)
+                    elif not tap.sounded(forward, delta, size, seq):
+                        tap.heard(audio_input(delta), delta, size)
+                        self._face.audio(forward, delta, seq)
+                        tap.settled()
+                except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+                    self._session.crash(error)
                 return
             text = frames.read_text_delta(frame)
-            if text is not None and self._session.passes and self._say_on(text, frame):
+            if text is not None and passes and self._say_on(text, frame):
                 return
         item, event, size = read_event(frame)
         if isinstance(item, ModelMalformed):
@@ -103,27 +119,8 @@ class Hearing:
 
     def read_waiting(self) -> None:
         """Read the frames that waited for a call, up to the next call."""
-        while not self._session.ended and (frame := self._inline.next()) is not None:
+        while not self._gate.ended and (frame := self._inline.next()) is not None:
             self.frame(frame)
-
-    def _carry_on(self, delta: frames.AudioDelta, size: int) -> bool:
-        """Forward more of the audio that is on its way to the client; False where there is something to decide."""
-        forward = self._engine.carry_on(
-            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
-        )  # fmt: skip
-        if forward is None:
-            return False
-        tap, seq = self._tap, self._session.last_seq
-        try:
-            if tap is None:
-                self._face.audio(forward, delta, seq)
-            elif not tap.sounded(forward, delta, size, seq):
-                tap.heard(audio_input(delta), delta, size)
-                self._face.audio(forward, delta, seq)
-                tap.settled()
-        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._session.crash(error)
-        return True
 
     def _say_on(self, text: frames.TextDelta, frame: bytes) -> bool:
         """Show more of what is being said; False where there is something to decide."""
@@ -139,6 +136,8 @@ class Hearing:
             if tap is not None:
                 first = outputs[0] if outputs else None
                 if type(first) is Emit and tap.said(text, first.data["text"], len(frame), session.last_seq):
+                    if len(outputs) == 1:  # as nearly always: nothing is left to be shown
+                        return True
                     outputs = outputs[1:]
                 else:
                     item, size = text_event(text, frame)

@@ -112,7 +112,8 @@ class InputAudio:
             return None
         self._end += size
         kind = self._kind
-        piece = _Piece(frame, kind, ticks_of(kind, size), 0, UNPLACED, False, self._end, size)
+        ticks = size // 2 if kind == PCM else size * 3  # as `ticks_of`, which would be a call for each frame
+        piece = _Piece(frame, kind, ticks, 0, UNPLACED, False, self._end, size)
         in_time = self._placing.hear(piece, now)
         self._ring.append(piece)
         limit = RESENT_S

@@ -91,7 +91,8 @@ class SocketIds:
     def __init__(self, former: Mapping[str, Recent] | None = None) -> None:
         self._former = former or {kind: Recent() for kind in _KINDS}
         self._names = {kind: _Names() for kind in _KINDS}
-        self._renames = False
+        self.renames: bool = False
+        """Whether any id stands for another."""
 
     def another(self, history: Iterable[Event] = ()) -> "SocketIds":
         """Those of another socket of the session, which is told these items of it."""
@@ -112,7 +113,7 @@ class SocketIds:
         if event.get("type") == _CREATE:
             for kind, id_ in _of_item(event):
                 self._names[kind].told.add(id_)
-        return self._renamed(event, incoming=False) if self._renames else event
+        return self._renamed(event, incoming=False) if self.renames else event
 
     def incoming(self, event: Event) -> Event:
         """An event of the socket, with the ids that the session knows."""
@@ -121,11 +122,11 @@ class SocketIds:
             is_new, named = naming
             for kind, id_ in named(event):
                 self._meet(kind, id_, is_new=is_new)
-        return self._renamed(event, incoming=True) if self._renames else event
+        return self._renamed(event, incoming=True) if self.renames else event
 
     def audio(self, delta: AudioDelta) -> AudioDelta:
         """The same of a delta of audio."""
-        if not self._renames:
+        if not self.renames:
             return delta
         response_id = self._names[_RESPONSE].known.get(delta.response_id, delta.response_id)
         item_id = self._names[_ITEM].known.get(delta.item_id, delta.item_id)
@@ -139,7 +140,7 @@ class SocketIds:
             return
         names.met.add(id_)
         if id_ in self._former[kind]:
-            self._renames = True
+            self.renames = True
             names.known[id_] = f"{kind}_{token_hex(11)}"
             names.own[names.known[id_]] = id_
             trim(names.known, REMEMBERED)

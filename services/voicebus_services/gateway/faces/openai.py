@@ -112,9 +112,25 @@ class OpenAIConnection(ClientConnection):
 
     def handle_text(self, message: bytes) -> None:
         append = self._read_append(message)
-        if append is not None:
-            self._append(append)
+        if append is None:
+            self._event(message)
             return
+        driver = self.driver or self.live()
+        try:
+            if append.event_id is not None:
+                event_id_of({"event_id": append.event_id})
+            self._input.check_samples(append.size)
+        except ClientEventError as error:
+            echoed = (append.event_id or "")[:EVENT_ID_LIMIT]
+            driver.feed(ClientMalformed(error.code, str(error), error.param, echoed))
+            return
+        except AudioError as error:
+            driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
+            return
+        driver.send_audio(append.frame, append.size)
+
+    def _event(self, message: bytes) -> None:
+        """Anything but a well-formed append."""
         self.commands += 1
         driver = self.live()
         try:
@@ -146,21 +162,6 @@ class OpenAIConnection(ClientConnection):
 
     def handle_binary(self, message: bytes) -> None:
         self.live().feed(ClientMalformed("invalid_event", "Binary frames are not part of this protocol."))
-
-    def _append(self, append: frames.Append) -> None:
-        driver = self.driver or self.live()
-        try:
-            if append.event_id is not None:
-                event_id_of({"event_id": append.event_id})
-            self._input.check_samples(append.size)
-        except ClientEventError as error:
-            echoed = (append.event_id or "")[:EVENT_ID_LIMIT]
-            driver.feed(ClientMalformed(error.code, str(error), error.param, echoed))
-            return
-        except AudioError as error:
-            driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
-            return
-        driver.send_audio(append.frame, append.size)
 
 
 def error_frame(*, code: str | None, message: str, param: str | None = None) -> bytes:

@@ -115,8 +115,11 @@ class Broadcast:
             queue.bytes += count * size
             if queue.bytes > MAX_BYTES or queue.count > MAX_EVENTS:
                 queue.shed()
-            if queue.waiting:
-                queue.wake()
+            # As `wake` does, which would be a call for every event that a program waits for.
+            while queue.waiting:
+                waiter = queue.waiting.pop()
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def end(self, failure: Exception | None = None) -> None:
         """No event follows: iteration ends after those that wait, with `failure` raised if there is one."""

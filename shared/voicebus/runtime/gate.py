@@ -1,0 +1,26 @@
+"""Whether what nothing is to be decided about may pass a session's inputs by."""
+
+from collections import deque
+
+from voicebus.engine.inputs import Input
+from voicebus.runtime.frames import AudioDelta
+
+
+class Gate:
+    """`inputs` are those that wait for their turn, each with its samples and size. Who asks with every frame reads the
+    parts themselves: a call of `passes` costs as much as several of them.
+    """
+
+    __slots__ = ("busy", "ended", "inputs", "open")
+
+    def __init__(self) -> None:
+        self.inputs: deque[tuple[Input, AudioDelta | None, int]] = deque()
+        self.open = False
+        """Whether the client may be heard: the session is configured."""
+        self.busy = False
+        """Whether an input is being handled, or what came of one performed."""
+        self.ended = False
+
+    @property
+    def passes(self) -> bool:
+        return self.open and not (self.busy or self.inputs or self.ended)
