@@ -1,7 +1,6 @@
 """The one home of picows: whole messages, bounded buffers, pings and the closing handshake on top of its frames."""
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -22,11 +21,13 @@ from voicebus.adapters.sockets import (
     Keepalive,
     SocketListener,
 )
-from voicebus.adapters.sockets.acknowledged import Progress, acknowledged, progress
+from voicebus.adapters.sockets.acknowledged import acknowledged
 from voicebus.adapters.sockets.arriving import Arriving
+from voicebus.adapters.sockets.backlog import SHARE, Backlog
 from voicebus.adapters.sockets.burst import Burst, burst, head
-from voicebus.adapters.sockets.large import LARGE_MESSAGE, LargeMessages, large_messages
+from voicebus.adapters.sockets.large import LARGE_MESSAGE
 from voicebus.adapters.sockets.pieces import Pieces
+from voicebus.adapters.sockets.pings import Pings
 from voicebus.adapters.sockets.unfinished import Unfinished, everybody
 from voicebus.telemetry.logging import get_logger
 
@@ -42,10 +43,6 @@ _NO_PONG: Final = "keepalive ping timeout"
 
 # Frames in a second that are no whole message: of a message in fragments, pings and pongs.
 _MINOR_PER_S: Final = 1_000
-
-# Messages of one connection in one turn of the event loop. A peer that sends faster than it is heard has thousands in a
-# buffer, and all other connections (Redis, with a verdict on what is being said) would wait for each of them.
-_SHARE: Final = 16
 
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
@@ -78,11 +75,7 @@ class PicowsSocket(WSListener):
         self._listener = listener
         self._max_buffered = max_buffered
         self._max_message = max_message
-        self._keepalive = keepalive
-        self._next_ping: asyncio.TimerHandle | None = None
-        self._no_pong: asyncio.TimerHandle | None = None
-        # How far the connection was as a pong began to be waited for.
-        self._progress = Progress()
+        self._pings = Pings(keepalive)
         self._transport: WSTransport | None = None
         # What was sent while more of one read was to be delivered: heads and messages.
         self._burst: Burst = burst()
@@ -99,11 +92,7 @@ class PicowsSocket(WSListener):
         # Frames that are no message since `_minor_since` (s).
         self._minor = 0
         self._minor_since = 0.0
-        # Messages in a row of one buffer, up to a share; those beyond it wait for the next turn, bounded by what was
-        # read, as nothing more is read before.
-        self._taken = 0
-        self._waiting: deque[tuple[bytes, bool]] = deque()
-        self._large: LargeMessages = large_messages()
+        self._backlog = Backlog()
         self._peer_code: int | None = None
         self._peer_reason = ""
         self._cut: asyncio.TimerHandle | None = None
@@ -142,7 +131,7 @@ class PicowsSocket(WSListener):
             return
         self._leave()
         self._closing = True
-        self._waiting.clear()
+        self._backlog.drop()
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
         self._cut_later(asyncio.get_running_loop().time() + CLOSE_LIMIT_S)
@@ -201,6 +190,7 @@ class PicowsSocket(WSListener):
             return True
         log.warning("peer does not read, dropping it", buffered=self._max_buffered)
         self._closing = True
+        self._backlog.drop()
         # Not here: the caller is in the middle of its outputs.
         asyncio.get_running_loop().call_soon(self._abort)
         return False
@@ -260,7 +250,7 @@ class PicowsSocket(WSListener):
         if self._abandoned:
             self._abort()
             return
-        self._ping_later()
+        self._pings.begin(self, transport)
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -276,11 +266,11 @@ class PicowsSocket(WSListener):
                 self._other(transport, frame, kind)
             # Nearly every frame is a whole text message of an open connection.
             elif not (self._closing or transport.is_close_frame_sent):
-                message = frame.get_payload_as_bytes()
-                if self._taken >= _SHARE or (len(message) > LARGE_MESSAGE and not self._large.takes(len(message))):
-                    self._wait(message, binary=False)
+                message, backlog = frame.get_payload_as_bytes(), self._backlog
+                if backlog.taken >= SHARE or not (len(message) <= LARGE_MESSAGE or backlog.is_its_turn(len(message))):
+                    backlog.wait(self, message, binary=False)
                 else:
-                    self._taken = 0 if is_last else self._taken + 1
+                    backlog.taken = 0 if is_last else backlog.taken + 1
                     try:
                         self._listener.text(message)
                     except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
@@ -293,9 +283,8 @@ class PicowsSocket(WSListener):
         """Any frame but a whole text message."""
         if kind != _BINARY or not frame.fin:
             self._count_minor()
-        if kind == _PONG and self._no_pong is not None:
-            self._no_pong.cancel()
-            self._no_pong = None
+        if kind == _PONG:
+            self._pings.answered()
         if kind == _CLOSE:
             self._answer_close(transport, frame.get_payload_as_bytes())
             return
@@ -317,25 +306,25 @@ class PicowsSocket(WSListener):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
         elif self.arriving.in_fragments or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
-        elif self._taken >= _SHARE or not self._is_its_turn(payload):
-            self._wait(payload, kind == _BINARY)
+        elif self._backlog.taken >= SHARE or not self._backlog.is_its_turn(len(payload)):
+            self._backlog.wait(self, payload, binary=kind == _BINARY)
         else:
-            self._taken = 0 if frame.last_in_buffer else self._taken + 1
-            self._deliver(payload, kind == _BINARY)
+            self._backlog.taken = 0 if frame.last_in_buffer else self._backlog.taken + 1
+            self.deliver(payload, kind == _BINARY)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self._closing:
-            self._waiting.clear()
+            self._backlog.drop()
         self._closing = True
         self._gone.set()
         self._writable.set()
         self.arriving.forget(self)
-        for timer in (self._cut, self._next_ping, self._no_pong):
-            if timer is not None:
-                timer.cancel()
+        self._pings.end()
+        if self._cut is not None:
+            self._cut.cancel()
         if self._abandoned:
             return
-        self._deliver_waiting()
+        self._backlog.deliver_all(self)
         self._listener.closed(self._code_at_end(transport), self._peer_reason)
 
     def pause_writing(self) -> None:
@@ -350,48 +339,17 @@ class PicowsSocket(WSListener):
         if ping is not None and self._transport is not None and not self._closing:
             self._transport.send_pong(ping)
 
-    def _ping_later(self) -> None:
-        if self._keepalive is not None and self._keepalive.interval_s is not None:
-            self._next_ping = asyncio.get_running_loop().call_later(self._keepalive.interval_s, self._ping)
-
-    def _ping(self) -> None:
-        if self._transport is None or self._keepalive is None or self._closing:
-            return
-        self._transport.send_ping()
-        if self._no_pong is None or self._moves():
-            self._await_pong()
-        self._ping_later()
-
-    def _await_pong(self) -> None:
-        if self._no_pong is not None:
-            self._no_pong.cancel()
-        if self._transport is not None and self._keepalive is not None and self._keepalive.timeout_s is not None:
-            self._progress = progress(self._transport.underlying_transport)
-            self._no_pong = asyncio.get_running_loop().call_later(self._keepalive.timeout_s, self._silent)
-
-    def _moves(self) -> bool:
-        """Whether anything moved since a pong is waited for. It stands behind what the peer sent before it, and its
-        ping behind what we did: a minute of sound, or a picture, that a slow way is long about.
-        """
-        return self._transport is not None and progress(self._transport.underlying_transport).is_beyond(self._progress)
-
-    def _silent(self) -> None:
-        if self._moves():
-            self._await_pong()
-            return
-        log.warning("peer does not answer pings, dropping it")
-        self.close(INTERNAL_ERROR, _NO_PONG)
-        self._abort()
-
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
         if self.arriving.add(payload, binary=kind == _BINARY) > self._max_message:
             self.arriving.forget(self)
-            self._deliver_waiting()
+            self._backlog.deliver_all(self)
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
-            message = self.arriving.taken()
-            deliver = self._wait if self._waiting or not self._is_its_turn(message) else self._deliver
-            deliver(message, self.arriving.is_binary)
+            message, binary = self.arriving.taken(), self.arriving.is_binary
+            if self._backlog or not self._backlog.is_its_turn(len(message)):
+                self._backlog.wait(self, message, binary=binary)
+            else:
+                self.deliver(message, binary)
         elif self._transport is not None and not self._transport.is_client_side:
             self.count()
 
@@ -401,6 +359,16 @@ class PicowsSocket(WSListener):
             self.arriving.forget(self)
         else:
             self.arriving.count(self)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more is sent or delivered, but for what the closing handshake needs."""
+        return self._closing
+
+    def give_up_silent(self) -> None:
+        """Drop a peer that does not answer pings."""
+        self.close(INTERNAL_ERROR, _NO_PONG)
+        self._abort()
 
     def give_up(self) -> None:
         self.arriving.forget(self)
@@ -420,38 +388,8 @@ class PicowsSocket(WSListener):
             self.pause_reading()
             loop.call_later(ahead_s, self.resume_reading)
 
-    def _is_its_turn(self, message: bytes) -> bool:
-        return len(message) <= LARGE_MESSAGE or self._large.takes(len(message))
-
-    def _wait(self, message: bytes, binary: bool) -> None:
-        """Deliver this, and what comes behind it, in a later turn of the loop, and read no more until then."""
-        if not self._waiting:
-            self._taken = _SHARE
-            self.pause_reading()
-            asyncio.get_running_loop().call_soon(self._go_on)
-        self._waiting.append((message, binary))
-
-    def _go_on(self) -> None:
-        """Deliver the next share of what waits."""
-        left, self._burst.open = _SHARE, True
-        while left and self._waiting and not self._closing and self._is_its_turn(self._waiting[0][0]):
-            left -= 1
-            self._deliver(*self._waiting.popleft())
-        self._burst.end()
-        if self._closing:
-            self._waiting.clear()
-        elif self._waiting:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self._taken = 0
-            self.resume_reading()
-
-    def _deliver_waiting(self) -> None:
-        """Deliver all that waits, as the end comes behind it."""
-        while self._waiting:
-            self._deliver(*self._waiting.popleft())
-
-    def _deliver(self, message: bytes, binary: bool) -> None:
+    def deliver(self, message: bytes, binary: bool) -> None:
+        """Give the listener a message."""
         try:
             if binary:
                 self._listener.binary(message)
@@ -462,7 +400,7 @@ class PicowsSocket(WSListener):
 
     def _not_handled(self, error: Exception) -> None:
         log.exception("a message could not be handled, closing its connection", exc_info=error)
-        self._waiting.clear()
+        self._backlog.drop()
         self.close(INTERNAL_ERROR, "internal error")
 
     def _code_at_end(self, transport: WSTransport) -> int:
@@ -475,7 +413,8 @@ class PicowsSocket(WSListener):
 
     def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
         if not self._closing:
-            self._deliver_waiting()
+            self._backlog.deliver_all(self)
+            self._backlog.drop()
         code = int.from_bytes(payload[:2], "big") if payload else NORMAL
         if code in _UNSENDABLE or code not in _CODES:
             code = PROTOCOL_ERROR  # and to the listener a loss: who says so has not hung up

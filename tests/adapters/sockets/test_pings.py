@@ -101,7 +101,7 @@ async def test_a_peer_whose_pong_stands_behind_what_it_sends_is_kept_while_anyth
     def progress(_: object) -> Progress:
         return Progress(sent=next(asked) if comes else 0)
 
-    monkeypatch.setattr("voicebus.adapters.sockets.picows_socket.progress", progress)
+    monkeypatch.setattr("voicebus.adapters.sockets.pings.progress", progress)
     async with raw_server(pongs=False) as (url, pings):
         await connect(url, ear, headers={}, timeout_s=5, keepalive=Keepalive(interval_s, timeout_s))
         await wait_until(lambda: len(pings) > 15, description="pings for longer than a pong may take")
