@@ -6,6 +6,7 @@ VOICEBUS_BASE_IMAGE=NAME    a base that the engine has, instead of the Dockerfil
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Final
 
@@ -64,6 +65,17 @@ def test_a_database_is_migrated_in_it(built: Image, user: str | None) -> None:
     told = in_container(built, "sh", "-c", f"VOICEBUS_DATABASE_URL={url} voicebus migrate", user=user)
     assert told.returncode == 0, told.stderr
     assert "up to date" in told.stdout
+
+
+def test_memory_lies_in_huge_pages_where_the_host_leaves_that_to_its_programs(built: Image) -> None:
+    program = (
+        "kept = [bytes(1000) for _ in range(50_000)]; "
+        "print(*(line.split()[1] for line in open('/proc/self/smaps_rollup') if line.startswith('AnonHugePages')))"
+    )
+    told = in_container(built, "python", "-c", program)
+    assert told.returncode == 0, told.stderr
+    has_any = "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    assert (int(told.stdout) > 0) == has_any
 
 
 def test_nothing_of_the_speech_extra_is_in_it(built: Image) -> None:
