@@ -350,7 +350,7 @@ class ConsumerLoop:
                 raise
             except ContractError as error:
                 return error.reason, str(error)
-            except Exception as error:
+            except Exception as error:  # whatever a handler raises: an entry is tried again, then set aside
                 log.exception("handler failed", type=entry.type, session=entry.session, deliveries=deliveries)
                 if deliveries >= self._max_deliveries:
                     return "handler_failed", f"{type(error).__name__}: {error}"

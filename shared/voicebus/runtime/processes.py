@@ -110,7 +110,7 @@ class ProcessPool:
                 answer = await asyncio.get_running_loop().run_in_executor(
                     self._threads, process.converse, request, said
                 )
-            except BaseException:
+            except BaseException:  # a cancellation, too: nobody would read the answer
                 process.kill()
                 raise
             finally:
@@ -184,7 +184,7 @@ class ProcessPool:
         except TimeoutError:
             process.kill()
             raise ToolProcessError("crashed", f"its process did not begin within {_START_S:g} s") from None
-        except BaseException:
+        except BaseException:  # a cancellation, too: nobody would use it
             process.kill()
             raise
         finally:

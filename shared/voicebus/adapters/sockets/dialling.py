@@ -68,7 +68,7 @@ async def connect(
                 proxy=proxy,
                 **ways,
             )
-    except BaseException:
+    except BaseException:  # a cancellation, too
         # picows goes on with a handshake whose waiter was cancelled.
         socket.abandon()
         raise

@@ -236,7 +236,7 @@ class _Undecided(asyncio.Protocol):
             upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
             verdict = self._acceptor(upgrade) if upgrade.headers.get(_VERSION) == "13" else _OLD
             return await verdict if inspect.isawaitable(verdict) else verdict
-        except Exception:
+        except Exception:  # of the acceptor, which is a service's own: its other connections go on
             log.exception("an upgrade could not be decided")
             return _FAILED
 
