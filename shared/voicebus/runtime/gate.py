@@ -15,11 +15,11 @@ class Gate:
 
     def __init__(self) -> None:
         self.inputs: deque[tuple[Input, AudioDelta | None, int]] = deque()
-        self.open = False
+        self.open: bool = False
         """Whether the client may be heard: the session is configured."""
-        self.busy = False
+        self.busy: bool = False
         """Whether an input is being handled, or what came of one performed."""
-        self.ended = False
+        self.ended: bool = False
 
     @property
     def passes(self) -> bool:
