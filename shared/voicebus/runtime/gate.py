@@ -1,4 +1,6 @@
-"""Whether what nothing is to be decided about may pass a session's inputs by."""
+"""Whether what nothing is to be decided about may pass a session's inputs by: while the gate is open, and nobody is in
+it or waits before it.
+"""
 
 from collections import deque
 
@@ -7,9 +9,7 @@ from voicebus.runtime.frames import AudioDelta
 
 
 class Gate:
-    """`inputs` are those that wait for their turn, each with its samples and size. Who asks with every frame reads the
-    parts themselves: a call of `passes` costs as much as several of them.
-    """
+    """`inputs` are those that wait for their turn, each with its samples and size. Read with every frame."""
 
     __slots__ = ("busy", "ended", "inputs", "open")
 
@@ -20,7 +20,3 @@ class Gate:
         self.busy: bool = False
         """Whether an input is being handled, or what came of one performed."""
         self.ended: bool = False
-
-    @property
-    def passes(self) -> bool:
-        return self.open and not (self.busy or self.inputs or self.ended)

@@ -22,9 +22,6 @@ class Takes(Protocol):
 
     last_seq: int
 
-    @property
-    def live(self) -> bool: ...
-
     def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None: ...
 
     def perform(self, outputs: Sequence[Output]) -> None: ...

@@ -42,8 +42,7 @@ class FoldedAudio(Folded, frozen=True, gc=False):
     def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
         """The last two are about the same event of the model layer."""
         where, delta, info, seq = self.where, self.delta, self.info, self.seq
-        raw = RealtimeModelRawServerEvent(event_of(delta))
-        audio = audio_event(delta)
+        raw, audio = RealtimeModelRawServerEvent(event_of(delta)), audio_event(delta)
         return (
             shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
             shown.RealtimeRawModelEvent(audio, info, "raw_model_event", seq),
