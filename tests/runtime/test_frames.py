@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -147,10 +148,13 @@ def test_nesting_beyond_reason_is_refused() -> None:
         parse_event(b'{"a":' + b"[" * 100_000)
 
 
+@pytest.mark.parametrize("refuses", [check_values, parse_model_event])
 @pytest.mark.parametrize("values", [b"{},", b"[[1]],", b'"a",'])
-def test_a_frame_of_more_values_than_any_event_has_is_refused_before_it_is_read(values: bytes) -> None:
+def test_a_frame_of_more_values_than_any_event_has_is_refused_before_it_is_read(
+    values: bytes, refuses: Callable[[bytes], object]
+) -> None:
     with pytest.raises(ValueError, match="more than 250,000 values"):
-        check_values(b'{"type":"x","a":[' + values * 300_000 + b"1]}")
+        refuses(b'{"type":"x","a":[' + values * 300_000 + b"1]}")
 
 
 @pytest.mark.parametrize("text", ["a", "one, two, three and "])

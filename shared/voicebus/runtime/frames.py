@@ -278,8 +278,8 @@ def most_values(text: bytes) -> int:
 
 
 def check_values(frame: bytes) -> None:
-    """Refuse what anybody may send where it is to become more values than any event has: read, 32 MiB of them are 1 GiB
-    of memory and a second in which no other session goes on.
+    """Refuse what anybody may send, model or client, where it is to become more values than any event has: read, 32 MiB
+    of them are 1 GiB of memory and a second in which no other session goes on.
 
     Raises:
         ValueError: a frame of more than 256 KiB may have more than `MAX_VALUES`.
@@ -309,8 +309,9 @@ def parse_model_event(frame: bytes) -> dict[str, Any]:
     JavaScript leave where they cut an emoji apart. An answer with one in it would have no end else.
 
     Raises:
-        ValueError: anything else; the text says what is wrong with it.
+        ValueError: anything else, also what `check_values` refuses; the text says what is wrong with it.
     """
+    check_values(frame)
     try:
         return parse_event(frame)
     except ValueError as error:
