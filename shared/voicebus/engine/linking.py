@@ -32,6 +32,7 @@ LOST: Final = 1011
 
 _HANGUP: Final = "hangup"
 _NORMAL: Final = 1000
+_LIVE: Final = State.LIVE  # looked up once, as in `session`
 
 
 class Life(Protocol):
@@ -87,7 +88,7 @@ class Linking:
         """After each input."""
         if self._out.uplink.truncated:
             self._truncated()
-        if self._life.state is State.LIVE:
+        if self._life.state is _LIVE:
             self.renewal.settle()
 
     def lost(self, item: LinkLost) -> None:

@@ -7,7 +7,7 @@ session's own life, in `modelside.py` for the model's events, in `programside.py
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
@@ -86,6 +86,9 @@ from voicebus.engine.view import ClientView, public_event
 from voicebus.errors import UserError
 
 # Of an event that says something, in the order in which `ModelSide.say_on` takes them.
+# Looked up once: a member of an enumeration takes Python as long as ten attributes.
+_LIVE: Final = State.LIVE
+_CLOSED: Final = State.CLOSED
 _SAID = ("type", "response_id", "item_id", "content_index", "delta")
 
 
@@ -198,7 +201,7 @@ class Session:
 
         None where more is to be decided: then bring it to `handle`. Nothing has been done about it yet.
         """
-        if self.state is not State.LIVE:
+        if self.state is not _LIVE:
             return None
         part = self._p.playback.parts.get((item_id, content_index))
         if part is None or part.forward is None:
@@ -216,7 +219,7 @@ class Session:
 
         None where more is to be decided: then bring it to `handle`. Nothing has been done about it yet.
         """
-        if self.state is not State.LIVE:
+        if self.state is not _LIVE:
             return None
         out = self._out
         out.begin(now)
@@ -228,7 +231,7 @@ class Session:
 
     def handle(self, item: Input, now: float) -> list[Output]:
         """What is to be done about `item`; nothing once the session has closed."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return []
         self._out.begin(now)
         if type(item) is ModelEvent:
@@ -289,14 +292,14 @@ class Session:
         if after is None:
             self._out.ignore(f"{_name(item)} while {self.state.value}")
             return
-        if after is State.LIVE and self.state is not State.LIVE and not _is_confirmation(item):
+        if after is _LIVE and self.state is not _LIVE and not _is_confirmation(item):
             self.go_live()
         self._HANDLERS[type(item)](self, item)
         if self._p.inputs.unsettled:
             self._verdicts.settle()
         self._p.transcript.flush()
         self._linking.settle()
-        if self.state is State.LIVE:
+        if self.state is _LIVE:
             self._retooling.settle()
         if self._out.closed:
             self.state = State.CLOSED

@@ -308,7 +308,8 @@ class SessionDriver:
     def send_audio(self, frame: bytes, size: int | None = None) -> None:
         """Pass an append frame, with `size` bytes of samples, on to the model; without a link the newest 60 s wait."""
         if not self._gate.ended:
-            heard = self._audio.append(frame, self._now(), size)
+            now = self._now  # not called as it is looked up: it is no method
+            heard = self._audio.append(frame, now(), size)
             if heard is not None and self._recorder is not None:
                 self._recorder.hear(heard)
 

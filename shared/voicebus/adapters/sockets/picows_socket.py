@@ -63,6 +63,13 @@ class PicowsSocket(WSListener):
     `max_message` is in bytes. `keepalive` is for pings of our own; without it picows sends those that it is asked for.
     """
 
+    # Each frame asks for several, which Python finds at once in a subclass of picows' only where they are slots.
+    __slots__ = (
+        "_abandoned", "_backlog", "_burst", "_closing", "_cut", "_gathered", "_gone", "_leaving", "_listener",
+        "_max_buffered", "_max_message", "_minor", "_minor_since", "_pauses", "_peer_code", "_peer_reason",
+        "_ping_unanswered", "_pings", "_transport", "_writable", "arriving", "is_congested",
+    )  # fmt: skip
+
     def __init__(
         self,
         listener: SocketListener,

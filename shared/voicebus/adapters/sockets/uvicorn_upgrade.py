@@ -107,7 +107,11 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
     counted for the `socket`, and once it is whole the buffer's memory goes back to the system.
     """
 
-    socket: PicowsSocket | None = None
+    __slots__ = ("__weakref__", "socket")
+
+    def __init__(self, *options: Any) -> None:
+        super().__init__(*options)
+        self.socket: PicowsSocket | None = None
 
     def buffer_updated(self, nbytes: int) -> None:
         socket = self.socket
@@ -150,6 +154,8 @@ class _Grown(_UpgradedProtocol):
     """One whose buffer has grown with a large message. uvloop would fill all of it up to 32 times before it looks at
     another connection.
     """
+
+    __slots__ = ()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         room: memoryview = super().get_buffer(sizehint)
