@@ -14,6 +14,7 @@ from voicebus.ports import ModelLink, ModelListener
 CREATED = b'{"type":"session.created"}'
 ANSWERS = b'{"type":"response.created","response":{"id":"resp_1"}}'
 DELTA = b'{"type":"response.output_audio.delta","response_id":"resp_1","item_id":"item_1","delta":"AAAA"}'
+HEARD = b'{"type":"conversation.item.input_audio_transcription.delta","item_id":"item_2","delta":"Hi"}'
 DONE = b'{"type":"response.done","response":{"id":"resp_1","status":"completed"}}'
 
 
@@ -70,6 +71,12 @@ async def failing(guarded: GuardedConnector, times: int, code: str | None = None
         with pytest.raises(ModelLinkError) as raised:
             await guarded.connect(Listener(), model="m")
         assert raised.value.code == code
+
+
+async def listening(connector: Connector, guarded: GuardedConnector) -> ModelListener:
+    """What hears the link of one more session."""
+    await guarded.of_session().connect(Listener(), model="m")
+    return connector.listeners[-1]
 
 
 async def dies(
@@ -203,6 +210,29 @@ async def test_a_long_answer_closes_the_circuit_before_its_end() -> None:
     for _ in range(2):
         await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
     assert gauge("long") == 0, "the long answer's socket is not on the count"
+
+
+@pytest.mark.parametrize("delta", [DELTA, HEARD])
+async def test_an_answer_whose_end_nobody_looked_for_closes_no_later_circuit(delta: bytes) -> None:
+    clock, connector = Clock(), Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker(f"later-{delta is HEARD}", clock))
+    good, other = [await listening(connector, guarded) for _ in range(2)]
+    for frame in (CREATED, ANSWERS, DONE):
+        good.model_frame(frame)
+    await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+    good.model_frame(ANSWERS)
+    for frame in (CREATED, ANSWERS, DONE):
+        other.model_frame(frame)
+    good.model_frame(DONE)
+    clock.now += 60.0
+    for _ in range(3):
+        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+    for _ in range(2):
+        good.model_frame(delta)
+        clock.now += 20.0
+    assert gauge(f"later-{delta is HEARD}") == 1
+    good.model_frame(DONE)
+    assert gauge(f"later-{delta is HEARD}") == 0
 
 
 async def test_sockets_that_die_among_good_answers_leave_the_circuit_closed() -> None:

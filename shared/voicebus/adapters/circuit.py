@@ -48,6 +48,7 @@ class CircuitBreaker:
         self._last_cut = float("-inf")
         self.is_doubted: bool = False
         """Whether a socket has died before an answer since one was complete. Asked for with every frame."""
+        self.doubted_since: float = float("-inf")
         self._until: float | None = None
         self._rest = _FIRST_REST_S
 
@@ -86,7 +87,8 @@ class CircuitBreaker:
             return
         self._cut.add(session)
         self._last_cut = self.clock()
-        self.is_doubted = True
+        if not self.is_doubted:
+            self.is_doubted, self.doubted_since = True, self._last_cut
         self._settle()
 
     def _settle(self) -> None:
@@ -157,6 +159,8 @@ class _Watched:
 
     def _look(self, frame: bytes) -> None:
         """What the frame says of the link."""
+        if not self._unproved and self._began is not None and self._began < self._breaker.doubted_since:
+            self._began = None  # its end may have come while nobody looked
         if self._first:
             # A refusal comes as a frame as well: what follows in the same moment tells.
             self._first = b'"type":"error"' in frame or b'"type": "error"' in frame
