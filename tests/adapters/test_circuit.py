@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -73,9 +74,14 @@ async def failing(guarded: GuardedConnector, times: int, code: str | None = None
         assert raised.value.code == code
 
 
+def one_more(guarded: GuardedConnector) -> GuardedConnector:
+    """The way of a session that was not there before."""
+    return guarded.of_session(uuid4().hex)
+
+
 async def listening(connector: Connector, guarded: GuardedConnector) -> ModelListener:
     """What hears the link of one more session."""
-    await guarded.of_session().connect(Listener(), model="m")
+    await one_more(guarded).connect(Listener(), model="m")
     return connector.listeners[-1]
 
 
@@ -178,13 +184,13 @@ async def test_a_model_whose_sockets_die_in_the_answers_of_three_sessions_is_lef
     guarded = GuardedConnector(connector, CircuitBreaker("cutting", clock))
     for frames in ((CREATED, ANSWERS), (CREATED,), (CREATED, ANSWERS)):
         assert gauge("cutting") == 0
-        await dies(connector, guarded.of_session(), clock, *frames)
+        await dies(connector, one_more(guarded), clock, *frames)
     assert gauge("cutting") == 1
-    await failing(guarded.of_session(), 1, "circuit_open")
+    await failing(one_more(guarded), 1, "circuit_open")
     clock.now += 1.0
-    await guarded.of_session().connect(Listener(), model="m")
+    await one_more(guarded).connect(Listener(), model="m")
     connector.listeners[-1].model_frame(CREATED)
-    await failing(guarded.of_session(), 1, "circuit_open")
+    await failing(one_more(guarded), 1, "circuit_open")
     connector.listeners[-1].model_frame(ANSWERS)
     connector.listeners[-1].model_frame(DONE)
     assert gauge("cutting") == 0
@@ -194,9 +200,9 @@ async def test_a_long_answer_closes_the_circuit_before_its_end() -> None:
     clock, connector = Clock(), Connector()
     guarded = GuardedConnector(connector, CircuitBreaker("long", clock))
     for _ in range(3):
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
     clock.now += 1.0
-    await guarded.of_session().connect(Listener(), model="m")
+    await one_more(guarded).connect(Listener(), model="m")
     probe = connector.listeners[-1]
     probe.model_frame(CREATED)
     probe.model_frame(ANSWERS)
@@ -208,7 +214,7 @@ async def test_a_long_answer_closes_the_circuit_before_its_end() -> None:
     assert gauge("long") == 0
     probe.model_lost("cut", None)
     for _ in range(2):
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
     assert gauge("long") == 0, "the long answer's socket is not on the count"
 
 
@@ -219,14 +225,14 @@ async def test_an_answer_whose_end_nobody_looked_for_closes_no_later_circuit(del
     good, other = [await listening(connector, guarded) for _ in range(2)]
     for frame in (CREATED, ANSWERS, DONE):
         good.model_frame(frame)
-    await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+    await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
     good.model_frame(ANSWERS)
     for frame in (CREATED, ANSWERS, DONE):
         other.model_frame(frame)
     good.model_frame(DONE)
     clock.now += 60.0
     for _ in range(3):
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
     for _ in range(2):
         good.model_frame(delta)
         clock.now += 20.0
@@ -238,24 +244,25 @@ async def test_an_answer_whose_end_nobody_looked_for_closes_no_later_circuit(del
 async def test_sockets_that_die_among_good_answers_leave_the_circuit_closed() -> None:
     clock, connector = Clock(), Connector()
     guarded = GuardedConnector(connector, CircuitBreaker("mostly", clock))
-    await guarded.of_session().connect(Listener(), model="m")
+    await one_more(guarded).connect(Listener(), model="m")
     good = connector.listeners[-1]
     for frame in (CREATED, ANSWERS, DONE):
         good.model_frame(frame)
     for _ in range(10):
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS, DONE, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS, DONE, ANSWERS)
     for _ in range(10):
-        await dies(connector, guarded.of_session(), clock, CREATED, ANSWERS)
+        await dies(connector, one_more(guarded), clock, CREATED, ANSWERS)
         good.model_frame(DONE)
     assert gauge("mostly") == 0
 
 
 async def test_one_session_whose_answers_kill_its_sockets_leaves_the_circuit_closed_for_the_others() -> None:
     clock, connector = Clock(), Connector()
-    session = GuardedConnector(connector, CircuitBreaker("one-of-them", clock)).of_session()
-    for _ in range(10):
-        await dies(connector, session, clock, CREATED, ANSWERS)
+    guarded = GuardedConnector(connector, CircuitBreaker("one-of-them", clock))
+    ways = (guarded.of_session("s1"), guarded.of_session("s1"), guarded.joining(connector, "s1"))
+    for way in ways * 5:
+        await dies(connector, way, clock, CREATED, ANSWERS)
     assert gauge("one-of-them") == 0
 
 
@@ -263,7 +270,7 @@ async def test_sockets_that_die_together_count_as_one() -> None:
     clock, connector = Clock(), Connector()
     guarded = GuardedConnector(connector, CircuitBreaker("restarting", clock))
     for _ in range(40):
-        await guarded.of_session().connect(Listener(), model="m")
+        await one_more(guarded).connect(Listener(), model="m")
         connector.listeners[-1].model_frame(CREATED)
         connector.listeners[-1].model_frame(ANSWERS)
     for listener in connector.listeners:
@@ -279,7 +286,7 @@ async def test_sockets_that_end_while_nobody_asks_or_for_a_reason_leave_the_circ
     clock, connector = Clock(), Connector()
     guarded = GuardedConnector(connector, CircuitBreaker("ending", clock))
     for _ in range(10):
-        await dies(connector, guarded.of_session(), clock, CREATED, after=seconds, code=code)
+        await dies(connector, one_more(guarded), clock, CREATED, after=seconds, code=code)
     assert gauge("ending") == 0
 
 
@@ -304,17 +311,17 @@ async def test_calls_that_are_joined_are_behind_the_breaker_of_their_address_and
     guarded = GuardedConnector(connector, CircuitBreaker("joined", clock))
     for _ in range(10):
         with pytest.raises(ModelLinkError, match="no such call"):
-            await guarded.joining(joined).connect(Listener(), model="m")
+            await guarded.joining(joined, uuid4().hex).connect(Listener(), model="m")
     joined.error = None
     for _ in range(10):
-        await guarded.joining(joined).connect(Listener(), model="m")
+        await guarded.joining(joined, uuid4().hex).connect(Listener(), model="m")
         joined.listeners[-1].model_lost("over", 1000)
     assert gauge("joined") == 0
     for _ in range(5):
-        await guarded.joining(joined).connect(Listener(), model="m")
+        await guarded.joining(joined, uuid4().hex).connect(Listener(), model="m")
         joined.listeners[-1].model_lost("cut", None)
     assert gauge("joined") == 1
     dialled = joined.dialled
-    await failing(guarded.joining(joined), 1, "circuit_open")
+    await failing(guarded.joining(joined, uuid4().hex), 1, "circuit_open")
     await failing(guarded, 1, "circuit_open")
     assert (joined.dialled, connector.dialled) == (dialled, 0)

@@ -33,9 +33,9 @@ class Models:
         """The models in this order, for a session that wants `wanted` of the first."""
         return models_at(self.url, wanted, self.fallbacks)
 
-    def of_session(self) -> tuple[ModelConnector, ...]:
+    def of_session(self, session: str) -> tuple[ModelConnector, ...]:
         """The ways for one session."""
-        return tuple(way.of_session() for way in self.connectors)
+        return tuple(way.of_session(session) for way in self.connectors)
 
 
 @dataclass(frozen=True, slots=True)

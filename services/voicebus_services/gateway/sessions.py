@@ -240,11 +240,16 @@ class Sessions:
             await held.author.aclose()
         standby = Standby(rehearsal, config.models or (config.model,))
         try:
-            await standby.open(self._models[held.first_agent].of_session() if call is None else (call.connector,))
+            await standby.open(self._ways(held))
         except BaseException:  # also where it is cancelled: what was opened is closed
             await standby.aclose()
             raise
         return standby
+
+    def _ways(self, held: Held) -> tuple[ModelConnector, ...]:
+        if held.call is not None:
+            return (held.call.connector,)
+        return self._models[held.first_agent].of_session(held.id)
 
     def _require_deployed(self, inherited: Inherited) -> None:
         if inherited.first_agent not in self._targets.configs:
@@ -366,9 +371,7 @@ class Sessions:
                     driver = await self._starting.drive(held, config, span.traceparent)
                     # One that goes on is live in the next turn of the loop, before anybody who waits for this runs.
                     held.driven.set()
-                    reached = self._models[held.first_agent].of_session()
-                    connectors = reached if held.call is None else (held.call.connector,)
-                    reason = await driver.run(*connectors)
+                    reason = await driver.run(*self._ways(held))
                 except asyncio.CancelledError:
                     reason = held.leaving
                     raise

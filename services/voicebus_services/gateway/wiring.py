@@ -246,7 +246,7 @@ async def _gateway(
     gateway_calls = GatewayCalls(redis, keys, gateway)
 
     def joining(call_id: str) -> ModelConnector:
-        way = reached.guarded.joining(connector.joining(call_id))
+        way = reached.guarded.joining(connector.joining(call_id), call_id)
         return LeasedConnector(way, lease, lambda then: side.journal.after(SessionRef(call_id, 0), then))
 
     calling = Calling(

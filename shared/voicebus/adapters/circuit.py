@@ -104,9 +104,12 @@ class CircuitBreaker:
 class GuardedConnector:
     """A connector behind a breaker, of one session where it is `of_session`. Implements `ModelConnector`."""
 
-    def __init__(self, connector: ModelConnector, breaker: CircuitBreaker, *, joins: bool = False) -> None:
+    def __init__(
+        self, connector: ModelConnector, breaker: CircuitBreaker, *, session: str | None = None, joins: bool = False
+    ) -> None:
         self._connector = connector
         self._breaker = breaker
+        self._session: object = self if session is None else session
         self._joins = joins
 
     async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
@@ -118,23 +121,23 @@ class GuardedConnector:
         if self._breaker.is_open:
             raise ModelLinkError("the model has failed too often of late and is not dialled now", code=CIRCUIT_OPEN)
         try:
-            watched = _Watched(listener, self._breaker, self, joins=self._joins)
+            watched = _Watched(listener, self._breaker, self._session, joins=self._joins)
             return await self._connector.connect(watched, model=model)
         except ModelLinkError as error:
             if not error.fatal or (error.code == REFUSED_KEY and not self._joins):
                 self._breaker.failed()
             raise
 
-    def of_session(self) -> "GuardedConnector":
-        """The same for one session, whose lost answers count once."""
-        return GuardedConnector(self._connector, self._breaker, joins=self._joins)
+    def of_session(self, session: str) -> "GuardedConnector":
+        """The same for one session, whose lost answers count once, however often this is asked for."""
+        return GuardedConnector(self._connector, self._breaker, session=session, joins=self._joins)
 
-    def joining(self, joined: ModelConnector) -> "GuardedConnector":
-        """`joined`, a way to a call at this address, behind the same breaker.
+    def joining(self, joined: ModelConnector, call_id: str) -> "GuardedConnector":
+        """`joined`, a way to this call, a session at this address, behind the same breaker.
 
         What is refused of a call concerns this call alone: it may just be over.
         """
-        return GuardedConnector(joined, self._breaker, joins=True)
+        return GuardedConnector(joined, self._breaker, session=call_id, joins=True)
 
 
 class _Watched:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 from websockets.exceptions import WebSocketException
 
 from services.gateway.clients import Listening, TestClient, native
@@ -151,6 +152,25 @@ async def test_a_call_is_run_whose_id_the_model_has_given_at_the_gateway_before_
     assert told["call_id"] == "call_1" != again["call_id"]
     outputs = [event["item"]["call_id"] for event in model.of_type("conversation.item.create")]
     assert outputs[-1] == "call_1", "its model knows no other id"
+
+
+async def test_a_session_that_comes_counts_once_however_many_of_its_models_sockets_die(gateways: Gateways) -> None:
+    async with model_server() as model, gateways(model_url=model.url) as other:
+        async with stoppable(gateways) as owner, native(owner) as first:
+            await first.until("history_updated")
+            owner.stop.set()
+            await first.until("migrate")
+            async with native(other, following(first)) as second:
+                await second.until("model_reconnected")
+                for _ in range(2):  # the one that was told the session before it came, and the next
+                    model.cut()
+                    await second.until("model_reconnected")
+                async with native(other) as third:
+                    await third.until("history_updated")
+                    model.cut()
+                    await third.until("model_reconnected")
+                    address = model.url.split("/")[2]
+                    assert REGISTRY.get_sample_value("voicebus_model_circuit_open", {"address": address}) == 0
 
 
 async def test_our_client_follows_from_gateway_to_gateway_and_nothing_shows(gateways: Gateways) -> None:
