@@ -88,12 +88,16 @@ class IdempotentWrites:
                 )
             case Ours() as ours:
                 scope.setdefault("state", {})["command_id"] = hashlib.sha256(b"command:" + secret).hexdigest()[:32]
-                async with self._answers.held(secret, ours):
-                    answer = await self._answered(secret, ours, body, scope, receive)
+                try:
+                    async with self._answers.held(secret, ours):
+                        answer = await self._answered(body, scope, receive)
+                except BaseException:  # also where it is cancelled: nobody carries the request out any more
+                    await self._answers.release(secret, ours)  # nor renews its lease, which would take the key again
+                    raise
                 await self._settle(secret, request, answer, ours)
                 await _send(send, answer)
 
-    async def _answered(self, secret: bytes, ours: Ours, body: bytes, scope: Scope, receive: Receive) -> Answer:
+    async def _answered(self, body: bytes, scope: Scope, receive: Receive) -> Answer:
         """The application's answer to the request, whose body has been read."""
         unread = True
         status = 500
@@ -114,11 +118,7 @@ class IdempotentWrites:
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
 
-        try:
-            await self._app(scope, again, collect)
-        except BaseException:  # also where it is cancelled: nobody carries the request out any more
-            await self._answers.release(secret, ours)
-            raise
+        await self._app(scope, again, collect)
         return Answer(status, headers, b"".join(parts))
 
     async def _settle(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:

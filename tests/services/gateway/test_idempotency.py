@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
 from support.waiting import wait_until
+from voicebus.adapters.redis import answers
 from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ANSWER_TTL_S, Keys
@@ -248,6 +249,40 @@ async def test_a_gateway_that_dies_with_a_request_in_hand_leaves_its_key_free_wi
         await wait_until(is_free, description="the key", timeout=10, interval=0.1)
 
 
+def through(writes: IdempotentWrites) -> httpx2.AsyncClient:
+    """Asks `writes` itself, as somebody who is let in."""
+
+    async def let_in(scope: Scope, receive: Receive, send: Send) -> None:
+        await writes({**scope, "state": {KNOWN: LOCAL}}, receive, send)
+
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(let_in), base_url="http://gateway")
+
+
+async def test_the_key_of_a_request_that_failed_is_free_at_once(
+    redis_url: str, stream_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_RENEWALS", 1_000_000)  # in all that time
+    failures = [RuntimeError("no")]
+
+    class Released(KeptAnswers):
+        async def release(self, secret: bytes, ours: Ours) -> None:
+            await super().release(secret, ours)
+            for _ in range(10):  # a while in which whoever renews the lease would
+                await bus.call("PING")
+
+    async def fails_first(scope: Scope, receive: Receive, send: Send) -> None:
+        if failures:
+            await bus.call("PING")
+            raise failures.pop()
+        await Response("done", 201)(scope, receive, send)
+
+    async with await connect(redis_url) as bus:
+        async with through(IdempotentWrites(fails_first, answers=Released(bus, Keys(stream_prefix)))) as http:
+            with pytest.raises(RuntimeError, match="no"):
+                await http.post("/v1/sessions", headers=key("one"))
+            assert (await http.post("/v1/sessions", headers=key("one"))).text == "done"
+
+
 async def test_a_request_is_in_hand_for_as_long_as_it_takes(redis_url: str, stream_prefix: str) -> None:
     busy, go_on = asyncio.Event(), asyncio.Event()
 
@@ -258,11 +293,7 @@ async def test_a_request_is_in_hand_for_as_long_as_it_takes(redis_url: str, stre
 
     async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
         writes = IdempotentWrites(slow, answers=KeptAnswers(bus, Keys(stream_prefix), lease_s=1))
-
-        async def let_in(scope: Scope, receive: Receive, send: Send) -> None:
-            await writes({**scope, "state": {KNOWN: LOCAL}}, receive, send)
-
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(let_in), base_url="http://gateway") as http:
+        async with through(writes) as http:
             first = asyncio.create_task(http.post("/v1/sessions", headers=key("one")))
             await asyncio.wait_for(busy.wait(), 10)
             (name,) = [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
