@@ -94,8 +94,10 @@ class IdempotentWrites:
                 except BaseException:  # also where it is cancelled: nobody carries the request out any more
                     await self._answers.release(secret, ours)  # nor renews its lease, which would take the key again
                     raise
-                await self._settle(secret, request, answer, ours)
+                is_kept = await self._settle(secret, request, answer, ours)
                 await _send(send, answer)
+                if not is_kept and _is_final(answer.status):
+                    await self._answers.keep_later(secret, request, answer, ours)
 
     async def _answered(self, body: bytes, scope: Scope, receive: Receive) -> Answer:
         """The application's answer to the request, whose body has been read."""
@@ -121,7 +123,8 @@ class IdempotentWrites:
         await self._app(scope, again, collect)
         return Answer(status, headers, b"".join(parts))
 
-    async def _settle(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
+    async def _settle(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> bool:
+        """Whether Redis has taken it."""
         try:
             if _is_final(answer.status):
                 await self._answers.keep(secret, request, answer, ours)
@@ -129,7 +132,9 @@ class IdempotentWrites:
                 await self._answers.release(secret, ours)
         except BusError as error:
             # It was carried out, so its answer is due; the key is held until its lease is over.
-            log.warning("an answer was not kept", error=str(error))
+            log.warning("an answer was not kept yet", error=str(error))
+            return False
+        return True
 
 
 def _check(key: str) -> None:

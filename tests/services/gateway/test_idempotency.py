@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import redis.asyncio as aioredis
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
@@ -18,6 +18,7 @@ from voicebus.adapters.redis import answers
 from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ANSWER_TTL_S, Keys
+from voicebus.errors import BusError
 from voicebus_services.access.authenticator import KNOWN
 from voicebus_services.access.principal import LOCAL
 from voicebus_services.gateway.idempotency import IdempotentWrites
@@ -249,7 +250,7 @@ async def test_a_gateway_that_dies_with_a_request_in_hand_leaves_its_key_free_wi
         await wait_until(is_free, description="the key", timeout=10, interval=0.1)
 
 
-def through(writes: IdempotentWrites) -> httpx2.AsyncClient:
+def through(writes: ASGIApp) -> httpx2.AsyncClient:
     """Asks `writes` itself, as somebody who is let in."""
 
     async def let_in(scope: Scope, receive: Receive, send: Send) -> None:
@@ -281,6 +282,51 @@ async def test_the_key_of_a_request_that_failed_is_free_at_once(
             with pytest.raises(RuntimeError, match="no"):
                 await http.post("/v1/sessions", headers=key("one"))
             assert (await http.post("/v1/sessions", headers=key("one"))).text == "done"
+
+
+async def test_an_answer_that_redis_was_not_there_to_keep_is_sent_at_once_and_kept_once_redis_is_back(
+    redis_url: str, stream_prefix: str
+) -> None:
+    carried_out: list[Scope] = []
+    sent: list[Message] = []
+
+    class Away(KeptAnswers):
+        is_away = True
+
+        async def keep(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
+            if self.is_away:
+                raise BusError("away")
+            await super().keep(secret, request, answer, ours)
+
+    async def carries_out(scope: Scope, receive: Receive, send: Send) -> None:
+        carried_out.append(scope)
+        await Response("done", 201)(scope, receive, send)
+
+    async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        kept = Away(bus, Keys(stream_prefix), lease_s=1)
+        writes = IdempotentWrites(carries_out, answers=kept)
+
+        async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+            async def noted(message: Message) -> None:
+                sent.append(message)
+                await send(message)
+
+            await writes(scope, receive, noted)
+
+        async with through(observed) as http:
+            first = asyncio.create_task(http.post("/v1/sessions", headers=key("one")))
+            await wait_until(lambda: len(sent) == 2, description="the answer")
+
+            async def is_free() -> bool:
+                return not [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
+
+            await wait_until(is_free, description="the end of the lease")
+            kept.is_away = False
+            assert (await first).status_code == 201
+            again = await http.post("/v1/sessions", headers=key("one"))
+    assert again.status_code == 201
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len(carried_out) == 1
 
 
 async def test_a_request_is_in_hand_for_as_long_as_it_takes(redis_url: str, stream_prefix: str) -> None:

@@ -108,6 +108,20 @@ class KeptAnswers:
         kept = {"request": request, "answer": _sealed(secret, answer)}
         await self._bus.script(SETTLE, [self._name(secret)], ours.reserved, json.dumps(kept), ANSWER_TTL_S)
 
+    async def keep_later(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
+        """`keep`, where Redis was away for that, as soon as it is back, for as long as a request may be in hand.
+
+        The lease may be over by then, and the key free: the sooner the answer is there, the less likely it is that the
+        same request comes before it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IN_HAND_S):
+                while True:
+                    await asyncio.sleep(self._lease_s / _RENEWALS)
+                    with suppress(BusError):
+                        await self.keep(secret, request, answer, ours)
+                        return
+
     async def release(self, secret: bytes, ours: Ours) -> None:
         """The request had no effect, or one that it has once only: it may come again."""
         await self._bus.script(SETTLE, [self._name(secret)], ours.reserved, "", 0)
