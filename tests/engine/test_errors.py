@@ -17,7 +17,7 @@ from voicebus.engine.inputs import (
     TimerFired,
     Trouble,
 )
-from voicebus.engine.outputs import Close, Emit, Ignored, Record
+from voicebus.engine.outputs import Close, Emit, Ignored, Record, SendModel
 from voicebus.engine.state import State
 
 
@@ -183,6 +183,36 @@ def test_a_fatal_error_is_counted_and_told_to_nobody_where_another_model_takes_o
     talk.fails("insufficient_quota", "You exceeded your current quota.")
     assert talk.errors() == ["insufficient_quota"], "nobody takes over any more"
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
+
+
+def test_a_model_that_refuses_to_serve_in_answer_to_the_first_settings_is_followed_by_the_next() -> None:
+    talk = Talk(models=("gpt-realtime", "other", "third"))
+    talk.fails("invalid_api_key", "Incorrect API key provided: sk-secret.", talk.sent("session.update")[0]["event_id"])
+    told = talk.of(SendModel, talk.dials())[0].event
+    assert (told["session"]["model"], told["session"]["instructions"]) == ("other", "Be brief.")
+    talk.fails("insufficient_quota", "You exceeded your current quota.", told["event_id"])
+    talk.reconnects()
+    assert talk.session.state is State.LIVE
+    assert talk.errors() == []
+    assert [record.cause for record in talk.records(EventType.MODEL_RECONNECTING)] == ["fallback", "fallback"]
+    assert [error.labels["code"] for error in talk.observed("model_error")] == ["invalid_api_key", "insufficient_quota"]
+
+
+@pytest.mark.parametrize("face", [Face.OPENAI, Face.NATIVE])
+def test_a_model_that_refuses_to_serve_in_answer_to_a_clients_settings_leaves_them_to_the_next(face: Face) -> None:
+    talk = Talk(models=("gpt-realtime", "other"), face=face).live()
+    wanted = {"output_modalities": ["text"]}
+    if face is Face.OPENAI:
+        talk.client("session.update", event_id="mine", session={"type": "realtime", **wanted})
+    else:
+        talk.put(SendRaw({"type": "session.update", "event_id": "mine", "session": {"type": "realtime", **wanted}}))
+    update = talk.sent("session.update")[-1]
+    talk.fails("insufficient_quota", "You exceeded your current quota.", update["event_id"])
+    talk.reconnects()
+    assert talk.errors() == []
+    assert talk.shown("error") == []
+    assert talk.sent("session.update")[-1] == update
+    assert [record.cause for record in talk.records(EventType.MODEL_RECONNECTING)] == ["fallback"]
 
 
 @pytest.mark.parametrize("begins", [True, False])

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from voicebus.engine import wire
 from voicebus.engine.attaching import ANSWERED, Attaching
 from voicebus.engine.config import Face, Recovering
-from voicebus.engine.failures import NO_CALL, SESSION_EXPIRED, error_label, text_of
+from voicebus.engine.failures import NO_CALL, SESSION_EXPIRED, code_of, error_label, text_of
 from voicebus.engine.inputs import LinkLost, ModelEvent
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
@@ -67,6 +67,8 @@ class Linking:
         """An event of the model, of `TELLING`: whether it answers what a socket was told again, and nothing else."""
         if kind in ANSWERED and self.attaching.heard(kind, event):
             return True
+        if kind == "error" and self._p.limits.passes_on(code_of(wire.mapping(event, "error"))):
+            return False  # whatever of the replay it answers, the next model is told all of it
         if not self.recovery.heard(kind, event):
             return False
         self._replayed(event)

@@ -52,7 +52,8 @@ class ModelErrors:
             p.turns.commit_refused(event_id)
             p.inputs.commit_refused(event_id)
             p.commits.refused(event_id)
-        update = p.settings.refused(error)
+        # Settings that the next model is to have stay unanswered: it is sent them.
+        update = None if p.limits.passes_on(code) else p.settings.refused(error)
         if update is not None and p.settings.send_again(update, error):
             p.out.ignore("settings are sent again without what the model refused of them")
             return True
