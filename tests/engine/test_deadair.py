@@ -100,8 +100,10 @@ def test_speech_whose_end_is_not_heard_of_does_not_keep_an_answer_from_being_ask
     began = talk.now
     assert len(talk.sent("response.create", talk.timer(DEAD_AIR_TIMER))) == 1
     assert talk.now == began + 30
+    assert seconds(talk) == 0, "they may have spoken until now"
     talk.timer(DEAD_AIR_TIMER)
     assert talk.now == began + 33
+    assert seconds(talk) == 3
     assert talk.session.state is State.RECONNECTING
 
 

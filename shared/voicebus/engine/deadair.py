@@ -53,9 +53,10 @@ class DeadAir:
 
     def fired(self) -> bool:
         """Nothing has begun for the limit, or for all patience: whether the socket is to be replaced."""
-        self._listens = False
         if self._counted is None:
-            self._counted = self._out.now - self._limit
+            # As long as the user was listened to, no answer was overdue.
+            self._counted = self._out.now - (0.0 if self._listens else self._limit)
+        self._listens = False
         self._count()
         if self._asked and not self._replaced:
             self._replaced, self._waits = True, False
