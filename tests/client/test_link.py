@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 
@@ -38,7 +39,7 @@ class Connection:
         if self.cut.is_set():
             raise ConnectionClosedError(None, None)
 
-    async def close(self) -> None:
+    async def close(self, code: int = 1000) -> None:
         self.cut.set()
 
     async def __aiter__(self) -> Any:
@@ -152,6 +153,28 @@ async def test_a_gateway_that_says_nothing_is_left_before_another_is_tried(monke
         assert not reading.done()
         await made.close()
         await reading
+
+
+async def test_a_gateways_answer_to_the_close_is_heard_behind_all_that_nobody_reads() -> None:
+    dialled: list[ClientConnection] = []
+
+    class Kept(NativeLink):
+        async def _dial(self, address: str) -> ClientConnection:
+            dialled.append(await super()._dial(address))
+            return dialled[-1]
+
+    async def says_much(connection: ServerConnection) -> None:
+        await connection.send(json.dumps(STARTED))
+        for _ in range(100):
+            await connection.send(b"sound")
+        await connection.wait_closed()
+
+    async with serve(says_much, "127.0.0.1", 0) as server:
+        made = Kept(f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}")
+        await made.open()
+        assert await anext(aiter(made)) == STARTED
+        await made.close()
+    assert [socket.close_code for socket in dialled] == [1000]
 
 
 async def test_a_link_that_is_closed_while_it_is_opened_again_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:

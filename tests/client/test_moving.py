@@ -27,7 +27,7 @@ class FakeLine(Line):
         await self.may.wait()
         return self.close_code is None
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int = 1000) -> None:
         self.closed.append(code)
 
     def abort(self) -> None:

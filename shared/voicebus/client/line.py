@@ -1,12 +1,14 @@
 """One connection of a link, and what is known of two that tell the same."""
 
+import asyncio
+import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 GREETINGS: Final = frozenset({"session_started", "session_resumed"})
 
@@ -37,6 +39,15 @@ class Line:
         except ConnectionClosed:
             pass  # its code tells
         return False
+
+    async def close(self, code: int = 1000) -> None:
+        """Close it. What has come is let go: behind it stands the gateway's answer, which is waited for."""
+        await asyncio.gather(self.socket.close(code), self._let_go())
+
+    async def _let_go(self) -> None:
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # or somebody else reads
+            async for _ in self.socket:
+                pass
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
         while self._early:

@@ -140,7 +140,7 @@ class NativeLink:
         self._finish()
         await self._moving.stay()
         if self._line is not None:
-            await self._line.socket.close()
+            await self._line.close()
 
     def _finish(self) -> None:
         """Nothing more is sent or waited for."""
@@ -359,7 +359,7 @@ class NativeLink:
     async def _takes_over(self, line: Line) -> bool:
         """This connection is the one in use; False where it is lost before all that was said meanwhile is sent."""
         if self._over:  # closed while it was opened
-            await line.socket.close()
+            await line.close()
             return False
         self._line = line
         if line.lost_turns is not None:

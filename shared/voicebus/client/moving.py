@@ -68,7 +68,7 @@ class Moving:
         opening.cancel()
         (line,) = await asyncio.gather(opening, return_exceptions=True)
         if isinstance(line, Line):
-            await line.socket.close(_GOING_AWAY)
+            await line.close(_GOING_AWAY)
 
     async def _open(self) -> Line | None:
         """The connection on which the session goes on; None where it does not."""
@@ -87,7 +87,7 @@ class Moving:
                         return None
                     continue
             except asyncio.CancelledError:
-                await line.socket.close(_GOING_AWAY)
+                await line.close(_GOING_AWAY)
                 raise
             # What the first one still says has come before it is closed; one that is lost silently is not waited for.
             asyncio.get_running_loop().call_later(_LAST_FRAMES_S, self._leave, self._first())
