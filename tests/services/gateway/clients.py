@@ -64,7 +64,9 @@ class TestClient:
 
 @asynccontextmanager
 async def connected(gateway: Listening, path: str, **options: Any) -> AsyncIterator[TestClient]:
-    async with websockets.connect(f"ws://127.0.0.1:{gateway.port}{path}", max_size=None, **options) as socket:
+    # Reads on whatever the test has not read: else the answer to its close is not heard, and waited for in vain (10 s).
+    given: dict[str, Any] = {"max_size": None, "max_queue": None, **options}
+    async with websockets.connect(f"ws://127.0.0.1:{gateway.port}{path}", **given) as socket:
         yield TestClient(socket)
 
 
