@@ -62,6 +62,10 @@ _INTERNAL_ERROR: Final = 1011
 class SessionDriver:
     """One session, from dialling the model to its last record. Implements `ModelListener`."""
 
+    # Of an object with more than 30 attributes of its own Python finds none at once, and each frame asks for several.
+    leaving: str = HANGUP
+    """Why the session ends where `run` is cancelled."""
+
     def __init__(
         self,
         engine: Engine,
@@ -91,9 +95,6 @@ class SessionDriver:
         self._model = ModelSide(config, engine, bus.clock, self, self.feed, self.job, placing)
         self._audio, self._recorder = self._model.audio, recorder
         self._record_side = RecordSide(recorder, self._model.placing)
-        # Asked for once: a process that is not traced would be asked whether it is with every measurement.
-        self._exemplar = None if self._trace is None else exemplar(ref.traceparent)
-        self._arrivals = Arrivals(bus.clock, self, traced=self._trace is not None)
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
         # What of the model's nobody may know of yet; bounded by the engine.
         self._held: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
@@ -110,8 +111,8 @@ class SessionDriver:
         self._started_at = 0.0
         self.last_seq: int = 0
         """The last recorded event; set before `run` where another owner has recorded some."""
-        self.leaving = HANGUP
-        """Why the session ends where `run` is cancelled."""
+        # Asked for once: a process that is not traced would be asked whether it is with every measurement.
+        sample = None if self._trace is None else exemplar(ref.traceparent)
         self._perform: dict[type, Callable[[Any], None]] = {
             **self._model.performs,
             **self._work.performs,
@@ -127,7 +128,7 @@ class SessionDriver:
             CancelTimer: self._timers.cancel,
             Keep: lambda output: self.note(output.fields),
             CommitSettled: lambda output: self._settled.pop(output.given)(),
-            Observe: self._observe,
+            Observe: lambda output: observe(output.name, output.value, output.labels, sample),
             Ignored: lambda output: self._log.debug("ignored", why=output.why),
             Close: self._close,
         }
@@ -184,7 +185,8 @@ class SessionDriver:
         A model that cannot be reached is a session that ended: it is recorded and the client is told. A session that
         another owner began (`last_seq` was set) goes on at once, and dials by itself.
         """
-        self._bus.inbox.subscribe(self._ref.id, self._arrivals.arrived)
+        arrivals = Arrivals(self._bus.clock, self, traced=self._trace is not None)
+        self._bus.inbox.subscribe(self._ref.id, arrivals.arrived)
         try:
             if self._live:
                 pass  # in process the program waits for the dialling and the start
@@ -430,9 +432,6 @@ class SessionDriver:
         self._face.record(output.seq, output.type, at_ms, output.data)
 
     # --- the rest -----------------------------------------------------------------------------------
-
-    def _observe(self, output: Observe) -> None:
-        observe(output.name, output.value, output.labels, self._exemplar)
 
     def _close(self, output: Close) -> None:
         self._stop(output.reason)

@@ -93,7 +93,8 @@ class Hearing:
                 tap, seq = self._tap, self._session.last_seq
                 try:
                     if tap is None:
-                        self._face.audio(forward, delta, seq)
+                        forward_audio = self._face.audio  # as above
+                        forward_audio(forward, delta, seq)
                     elif not tap.sounded(forward, delta, size, seq):
                         tap.heard(audio_input(delta), delta, size)
                         self._face.audio(forward, delta, seq)

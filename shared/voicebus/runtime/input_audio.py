@@ -113,7 +113,8 @@ class InputAudio:
         if size is None:
             size = _size(frame)
         if self._link is not None:
-            self._link.send_frame(frame)
+            send_frame = self._link.send_frame  # not called as it is looked up: where it is no method, that is slow
+            send_frame(frame)
         if size <= 0:
             return None
         self._end += size

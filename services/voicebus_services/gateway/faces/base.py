@@ -158,13 +158,14 @@ class SessionFace(ABC):
 class ClientConnection(SessionFace):
     """A session that lives and ends with its client's one connection. Implements `SocketListener`."""
 
+    _paused = False
+
     def __init__(self, host: Host, principal: Principal, *, agent: str, traceparent: str | None = None) -> None:
         super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._socket: Socket | None = None
         self._outlet: Outlet | None = None
         self._ready = False
         self._early = EarlyFrames()
-        self._paused = False
         self._input = InputAudio(principal.limits.audio_speed or host.audio_speed)
         # From `ready` on they are the face's own, as frames of audio would pay for asking each time.
         self.text: Callable[[bytes], None] = partial(self._keep, False)

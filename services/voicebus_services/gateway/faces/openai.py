@@ -31,12 +31,12 @@ class OpenAIConnection(ClientConnection):
     """One client of the protocol."""
 
     kind = Face.OPENAI
+    _last_error = "The session failed."
 
     def __init__(self, host: Host, principal: Principal, *, agent: str, traceparent: str | None = None) -> None:
         super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._event_prefix = f"event_{secrets.token_hex(6)}"
         self._events = 0
-        self._last_error = "The session failed."
         self._read_append = frames.AppendReader().__call__  # itself: an object is asked for it at each call
         # The constant head of audio frames, which changes only with the content part.
         self._audio_of: ForwardAudio | None = None

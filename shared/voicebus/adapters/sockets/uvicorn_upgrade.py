@@ -100,6 +100,10 @@ class _Nobody(asyncio.BufferedProtocol):
         """Nothing comes."""
 
 
+# What `super()` would look up with each frame.
+_take_in: Final = WSProtocol.buffer_updated
+
+
 class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
     """picows' server protocol, fed with the bytes of the request that uvicorn has read already.
 
@@ -122,7 +126,7 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
         arriving.behind += nbytes
         # Before the frames in it are taken out, as a large message may come in one piece once the buffer has grown.
         is_large = arriving.behind >= LARGE
-        super().buffer_updated(nbytes)
+        _take_in(self, nbytes)
         if is_large or arriving.is_counted:
             socket.count()
             if type(self) is _UpgradedProtocol:
